@@ -1,0 +1,181 @@
+//! The poll loop: ports in, shard, ports out. The same loop runs in production, in the simulator and
+//! in benchmarks; only port, region and clock differ.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use mstream_nic::port::BURST;
+use mstream_nic::{FrameQueue, Port};
+use mstream_pmem::region::Region;
+
+use crate::shard::{Now, Shard};
+use crate::status::Status;
+
+/// Commands that one poll takes at most.
+const COMMANDS_PER_POLL: usize = 64;
+
+/// What the control plane may tell a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A segment slot was prepared and may be used.
+    SlotReady(u32),
+}
+
+/// What a shard does when a poll found nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// Poll again at once: the core belongs to the shard.
+    #[default]
+    Spin,
+    /// Let another thread of this core run.
+    Yield,
+    /// Yield at first, then sleep for up to a millisecond.
+    Backoff,
+}
+
+impl Idle {
+    /// Waits after `empty` polls in a row that found nothing. Spinning makes no system call.
+    #[inline]
+    pub fn wait(self, empty: u32) {
+        match self {
+            Idle::Spin => std::hint::spin_loop(),
+            Idle::Yield => std::thread::yield_now(),
+            Idle::Backoff if empty < 64 => std::thread::yield_now(),
+            Idle::Backoff => {
+                let doublings = (empty / 64).min(7);
+                std::thread::sleep(std::time::Duration::from_micros(8 << doublings));
+            }
+        }
+    }
+}
+
+/// Where the time comes from.
+pub trait Clock {
+    /// The time now. Makes no system call.
+    fn now(&mut self) -> Now;
+}
+
+/// The processor's time-stamp counter, calibrated at start, with the wall clock as an offset that the
+/// control plane may mend.
+#[derive(Debug)]
+pub struct TscClock {
+    clock: quanta::Clock,
+    origin: u64,
+    wall_offset_ns: Arc<AtomicI64>,
+}
+
+impl TscClock {
+    /// A clock whose wall time is its monotonic time plus `wall_offset_ns`, read at each call.
+    pub fn new(wall_offset_ns: Arc<AtomicI64>) -> TscClock {
+        let clock = quanta::Clock::new();
+        let origin = clock.raw();
+        let mut this = TscClock { clock, origin, wall_offset_ns };
+        this.set_wall(std::time::SystemTime::now());
+        this
+    }
+
+    /// Sets the offset so that the clock's wall time is `wall` now.
+    pub fn set_wall(&mut self, wall: std::time::SystemTime) {
+        let wall_ns = wall.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
+        let offset = wall_ns - self.mono_ns() as i64;
+        self.wall_offset_ns.store(offset, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn mono_ns(&self) -> u64 {
+        self.clock.delta_as_nanos(self.origin, self.clock.raw())
+    }
+}
+
+impl Clock for TscClock {
+    #[inline]
+    fn now(&mut self) -> Now {
+        let mono_ns = self.mono_ns();
+        let wall_ns = mono_ns.wrapping_add_signed(self.wall_offset_ns.load(Ordering::Relaxed));
+        Now { mono_ns, wall_ns }
+    }
+}
+
+/// One shard, its ports and its clock.
+pub struct PollLoop<P: Port, R: Region, C: Clock> {
+    ports: Vec<P>,
+    shard: Shard<R, P::Frame>,
+    clock: C,
+    received: FrameQueue<P::Frame>,
+    commands: Arc<ArrayQueue<Command>>,
+    status: Arc<Status>,
+    published_ns: u64,
+}
+
+/// How often the shard's counters and positions are published.
+const PUBLISH_NS: u64 = 1_000_000;
+
+impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
+    /// Puts a loop together. `ports` stand in the order of the shard's configuration.
+    pub fn new(
+        ports: Vec<P>,
+        shard: Shard<R, P::Frame>,
+        clock: C,
+        commands: Arc<ArrayQueue<Command>>,
+        status: Arc<Status>,
+    ) -> Self {
+        let received = VecDeque::with_capacity(BURST);
+        let mut this =
+            PollLoop { ports, shard, clock, received, commands, status, published_ns: 0 };
+        let now = this.clock.now();
+        this.publish(now);
+        this
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> &Shard<R, P::Frame> {
+        &self.shard
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> &[P] {
+        &self.ports
+    }
+
+    /// One poll: commands, one burst of each port, one barrier, what the watermarks allow. Returns how many
+    /// frames came in or went out; 0 means there was nothing to do.
+    #[inline]
+    pub fn poll(&mut self) -> u64 {
+        let now = self.clock.now();
+        for _ in 0..COMMANDS_PER_POLL {
+            match self.commands.pop() {
+                Some(Command::SlotReady(slot)) => self.shard.wal_mut().add_ready(slot),
+                None => break,
+            }
+        }
+        let mut work = 0;
+        for port in 0..self.ports.len() {
+            work += self.ports[port].receive(&mut self.received, BURST) as u64;
+            while let Some(frame) = self.received.pop_front() {
+                self.shard.receive(now, port, frame, self.ports.as_mut_slice());
+            }
+        }
+        work += self.shard.finish(now, self.ports.as_mut_slice());
+        for port in &mut self.ports {
+            port.flush();
+        }
+        if now.mono_ns >= self.published_ns + PUBLISH_NS {
+            self.publish(now);
+        }
+        work
+    }
+
+    /// Writes counters and positions where others read them.
+    fn publish(&mut self, now: Now) {
+        self.published_ns = now.mono_ns;
+        self.status.publish(&self.shard, &self.ports);
+    }
+}
+
+impl<P: Port, R: Region, C: Clock> std::fmt::Debug for PollLoop<P, R, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PollLoop").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}

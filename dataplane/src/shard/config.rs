@@ -1,0 +1,99 @@
+//! What a shard is made of, as plain values.
+
+use mstream_wire::DEFAULT_MAX_BLOCK_BYTES;
+
+/// One port of the shard, as the network sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortAddress {
+    /// MAC address the shard answers to; not looked at when `ethernet` is false.
+    pub mac: [u8; 6],
+    /// IPv4 address the shard answers to.
+    pub ip: [u8; 4],
+    /// False where the kernel resolves addresses and MAC addresses mean nothing.
+    pub ethernet: bool,
+    /// The port already verified IPv4 and UDP checksums.
+    pub checksums_verified: bool,
+}
+
+/// Which watermark lets a stream's messages out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// On the required copies.
+    #[default]
+    Committed,
+    /// Behind a completed barrier on this node.
+    Persisted,
+}
+
+/// A stream of the shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEntry {
+    /// Id, never 0.
+    pub id: u64,
+    /// Name that clients may use instead.
+    pub name: String,
+    /// Which watermark lets its messages out.
+    pub visibility: Visibility,
+}
+
+/// A publisher that may claim a life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherEntry {
+    /// Id, never 0, top bit clear.
+    pub id: u64,
+    /// Name, for people.
+    pub name: String,
+}
+
+/// Fixed sizes of a shard's tables, and limits told to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at a time.
+    pub sessions: usize,
+    /// Publications (a session's open streams) at a time.
+    pub publications: usize,
+    /// Subscriptions at a time.
+    pub subscriptions: usize,
+    /// Records that may wait for the watermark.
+    pub pending_records: usize,
+    /// Received frames kept with those records, to be delivered without a copy.
+    pub pending_frames: usize,
+    /// Largest message block in bytes.
+    pub max_block_bytes: usize,
+    /// Block bytes a session may send beyond what it was told is stored.
+    pub session_window_bytes: u64,
+    /// Silence after which a session ends, in milliseconds.
+    pub session_timeout_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            sessions: 1024,
+            publications: 1024,
+            subscriptions: 1024,
+            pending_records: 4096,
+            pending_frames: 1024,
+            max_block_bytes: DEFAULT_MAX_BLOCK_BYTES,
+            session_window_bytes: 256 * 1024,
+            session_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// Everything a shard is told at start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// The shard's ports, in the order of their indexes.
+    pub ports: Vec<PortAddress>,
+    /// UDP port of the shard on all of them.
+    pub udp_port: u16,
+    /// Table sizes and limits.
+    pub limits: Limits,
+    /// Streams that live on this shard.
+    pub streams: Vec<StreamEntry>,
+    /// Publishers that may claim a life.
+    pub publishers: Vec<PublisherEntry>,
+    /// Secret random bytes for cookies and tokens, new at every start.
+    pub secret: [u8; 16],
+}

@@ -1,0 +1,104 @@
+//! Stateless cookies and session tokens.
+//!
+//! A cookie is a time bucket and a SipHash-2-4-128 MAC (Aumasson and Bernstein, 2012) over the bucket, the
+//! client's nonce and where it came from. The shard keeps nothing until a client has shown that it receives
+//! at the address it names.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+use siphasher::sip128::{Hasher128, SipHasher24 as SipHasher24Wide};
+
+use super::session::Address;
+
+/// Length of one bucket: a cookie is taken in its own and in the next two.
+const BUCKET_NS: u64 = 10_000_000_000;
+
+/// The shard's secret, drawn at start by whoever makes the shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret([u8; 16]);
+
+impl Secret {
+    pub(crate) fn new(bytes: [u8; 16]) -> Secret {
+        Secret(bytes)
+    }
+
+    pub(crate) fn cookie(&self, now_ns: u64, address: &Address, nonce: u64) -> [u8; 24] {
+        self.in_bucket(now_ns / BUCKET_NS, address, nonce)
+    }
+
+    pub(crate) fn fits(
+        &self,
+        now_ns: u64,
+        address: &Address,
+        nonce: u64,
+        cookie: &[u8; 24],
+    ) -> bool {
+        let Some(bucket) = cookie.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else {
+            return false;
+        };
+        let age = (now_ns / BUCKET_NS).wrapping_sub(bucket);
+        age <= 2 && self.in_bucket(bucket, address, nonce) == *cookie
+    }
+
+    /// The token of the `n`th session: cannot be guessed without the secret.
+    pub(crate) fn token(&self, n: u64) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(b"session token");
+        hasher.write_u64(n);
+        hasher.finish()
+    }
+
+    fn in_bucket(&self, bucket: u64, address: &Address, nonce: u64) -> [u8; 24] {
+        let mut hasher = SipHasher24Wide::new_with_key(&self.0);
+        hasher.write(b"set-up cookie");
+        hasher.write_u64(bucket);
+        hasher.write_u64(nonce);
+        hasher.write_u64(address.port as u64);
+        hasher.write_u32(address.peer.0);
+        hasher.write(&address.ip);
+        hasher.write_u16(address.udp_port);
+        let mac = hasher.finish128();
+        let mut cookie = [0; 24];
+        cookie[..8].copy_from_slice(&bucket.to_le_bytes());
+        cookie[8..16].copy_from_slice(&mac.h1.to_le_bytes());
+        cookie[16..].copy_from_slice(&mac.h2.to_le_bytes());
+        cookie
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mstream_nic::Peer;
+
+    use super::*;
+
+    fn address(last: u8) -> Address {
+        Address { port: 0, peer: Peer(1), mac: [2; 6], ip: [10, 0, 0, last], udp_port: 9 }
+    }
+
+    #[test]
+    fn a_cookie_fits_its_address_nonce_and_time_only() {
+        let secret = Secret::new([7; 16]);
+        let cookie = secret.cookie(BUCKET_NS, &address(1), 5);
+        assert!(secret.fits(BUCKET_NS, &address(1), 5, &cookie));
+        assert!(secret.fits(BUCKET_NS * 3, &address(1), 5, &cookie));
+        assert!(!secret.fits(BUCKET_NS * 4, &address(1), 5, &cookie));
+        assert!(!secret.fits(0, &address(1), 5, &cookie), "from the future");
+        assert!(!secret.fits(BUCKET_NS, &address(2), 5, &cookie));
+        assert!(!secret.fits(BUCKET_NS, &address(1), 6, &cookie));
+        assert!(!Secret::new([8; 16]).fits(BUCKET_NS, &address(1), 5, &cookie));
+        for bit in 0..24 * 8 {
+            let mut forged = cookie;
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert!(!secret.fits(BUCKET_NS, &address(1), 5, &forged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn tokens_differ() {
+        let secret = Secret::new([7; 16]);
+        assert_ne!(secret.token(1), secret.token(2));
+        assert_ne!(secret.token(1), Secret::new([8; 16]).token(1));
+    }
+}

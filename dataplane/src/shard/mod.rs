@@ -1,0 +1,257 @@
+//! The shard: one core's streams, sessions and log, as a state machine.
+//!
+//! Frames and the time go in, frames come out through an [`Outbox`]; there is no I/O, clock or
+//! randomness inside, so production, simulator and tests drive the same code. All tables have a fixed
+//! size from the start.
+
+mod config;
+mod cookie;
+mod counters;
+mod deliver;
+mod emit;
+mod ingress;
+mod pending;
+mod publish;
+mod session;
+mod setup;
+mod table;
+mod timers;
+mod upkeep;
+
+use std::collections::{HashMap, VecDeque};
+
+use mstream_nic::Frame;
+use mstream_pmem::region::Region;
+use mstream_pmem::wal::{RecordAt, StreamSlot, Wal};
+
+use crate::Outbox;
+pub use config::{Limits, PortAddress, PublisherEntry, ShardConfig, StreamEntry, Visibility};
+use cookie::Secret;
+pub use counters::{Counters, Refusal};
+use deliver::Subscription;
+use pending::Pending;
+use publish::Publication;
+use session::Sessions;
+use table::{Handle, Table};
+use timers::TimerWheel;
+
+/// The end of a list inside a table.
+const NONE: u32 = u32::MAX;
+/// Beat interval while something is outstanding.
+const BEAT_MIN_NS: u64 = 10_000_000;
+/// Beat interval of an idle session.
+const BEAT_MAX_NS: u64 = 10_000_000_000;
+/// Frames that one poll may send to subscriptions that lag.
+const CATCH_UP_FRAMES: usize = 64;
+/// Sessions whose timers one poll may handle.
+const TIMERS_PER_POLL: usize = 64;
+/// Records that one poll may look at for recycling.
+const HOUSEKEEPING_RECORDS: usize = 64;
+
+/// The time, as handed to the shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds of a clock that never goes back.
+    pub mono_ns: u64,
+    /// Nanoseconds since 1970.
+    pub wall_ns: u64,
+}
+
+/// A stream of this shard.
+struct Stream {
+    slot: StreamSlot,
+    id: u64,
+    visibility: Visibility,
+    /// Offset behind the last message that the visibility rule lets out.
+    visible_end: u64,
+    /// First of the subscriptions of this stream.
+    subscriptions: u32,
+}
+
+/// A publisher that the configuration names.
+struct Publisher {
+    id: u64,
+    /// The session that owns the publisher's newest life, if one does.
+    owner: u32,
+}
+
+/// One shard over a region, exchanging frames of type `F`.
+pub struct Shard<R: Region, F: Frame> {
+    ports: Vec<PortAddress>,
+    udp_port: u16,
+    limits: Limits,
+    secret: Secret,
+    wal: Wal<R>,
+    streams: Vec<Stream>,
+    stream_by_id: HashMap<u64, u32>,
+    stream_by_name: HashMap<Box<[u8]>, u32>,
+    publishers: Vec<Publisher>,
+    sessions: Sessions,
+    publications: Table<Publication>,
+    subscriptions: Table<Subscription>,
+    pending: Pending<F>,
+    /// Sessions that are owed a frame.
+    owed: Vec<u32>,
+    /// Subscriptions that lag behind what is visible and have credit.
+    behind: VecDeque<u32>,
+    timers: TimerWheel,
+    fired: Vec<u32>,
+    sessions_made: u64,
+    lives_made: u32,
+    anonymous_made: u32,
+    committed: u64,
+    counters: Counters,
+}
+
+impl<R: Region, F: Frame> Shard<R, F> {
+    /// A shard over an opened log. Every stream that the configuration names is registered in the
+    /// log's tables.
+    ///
+    /// # Errors
+    /// When the log's tables have no room for the streams.
+    pub fn new(
+        config: ShardConfig,
+        mut wal: Wal<R>,
+        now: Now,
+    ) -> Result<Self, mstream_pmem::wal::TableFull> {
+        let limits = config.limits;
+        let mut streams = Vec::with_capacity(config.streams.len());
+        let mut stream_by_id = HashMap::with_capacity(config.streams.len());
+        let mut stream_by_name = HashMap::with_capacity(config.streams.len());
+        for (index, entry) in config.streams.into_iter().enumerate() {
+            let slot = wal.open_stream(entry.id)?;
+            stream_by_id.insert(entry.id, index as u32);
+            stream_by_name.insert(entry.name.into_bytes().into_boxed_slice(), index as u32);
+            streams.push(Stream {
+                slot,
+                id: entry.id,
+                visibility: entry.visibility,
+                visible_end: wal.stream(slot).next_offset,
+                subscriptions: NONE,
+            });
+        }
+        let mut publishers: Vec<Publisher> = config
+            .publishers
+            .into_iter()
+            .map(|entry| Publisher { id: entry.id, owner: NONE })
+            .collect();
+        publishers.sort_unstable_by_key(|publisher| publisher.id);
+        Ok(Shard {
+            ports: config.ports,
+            udp_port: config.udp_port,
+            secret: Secret::new(config.secret),
+            committed: wal.appended(),
+            wal,
+            streams,
+            stream_by_id,
+            stream_by_name,
+            publishers,
+            sessions: Sessions::new(limits.sessions, config.secret),
+            publications: Table::new(limits.publications),
+            subscriptions: Table::new(limits.subscriptions),
+            pending: Pending::new(limits.pending_records, limits.pending_frames),
+            owed: Vec::with_capacity(limits.sessions),
+            behind: VecDeque::with_capacity(limits.subscriptions),
+            timers: TimerWheel::new(limits.sessions, now.mono_ns),
+            fired: Vec::with_capacity(TIMERS_PER_POLL),
+            limits,
+            sessions_made: 0,
+            lives_made: 0,
+            anonymous_made: 0,
+            counters: Counters::default(),
+        })
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The log.
+    pub fn wal(&self) -> &Wal<R> {
+        &self.wal
+    }
+
+    /// The log, for announcing slots.
+    pub fn wal_mut(&mut self) -> &mut Wal<R> {
+        &mut self.wal
+    }
+
+    /// Ends the shard and gives its log back.
+    pub fn into_wal(self) -> Wal<R> {
+        self.wal
+    }
+
+    /// Sessions that are open or opening.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Publications and subscriptions that are open.
+    pub fn handles(&self) -> (usize, usize) {
+        (self.publications.len(), self.subscriptions.len())
+    }
+
+    /// Every record with an lsn below this one is on the required copies.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Received frames that wait for the watermark.
+    pub fn frames_held(&self) -> usize {
+        self.pending.frames()
+    }
+
+    /// Ends a burst: one barrier over what was appended, then everything that the watermarks allow: acks,
+    /// deliveries, beats. Called once per poll, also when nothing was received. Returns how many
+    /// frames were sent.
+    #[inline]
+    pub fn finish<O: Outbox<F> + ?Sized>(&mut self, now: Now, out: &mut O) -> u64 {
+        let before = self.counters.frames_out;
+        self.wal.barrier();
+        self.move_watermarks(now, out);
+        self.catch_up(now, out);
+        self.upkeep(now);
+        self.emit_owed(out);
+        self.counters.frames_out - before
+    }
+
+    /// Records whose barrier completed become visible and acknowledged, in lsn order.
+    #[inline]
+    fn move_watermarks<O: Outbox<F> + ?Sized>(&mut self, now: Now, out: &mut O) {
+        let persisted = self.wal.persisted();
+        // One node holds the one required copy: what is persisted is committed.
+        self.committed = persisted;
+        while let Some(record) = self.pending.pop_below(persisted) {
+            match record.what {
+                pending::What::Data(data) => self.completed(now, data, record.frame, out),
+                pending::What::Life { session, token } => self.life_is_durable(session, token),
+            }
+        }
+    }
+}
+
+impl<R: Region, F: Frame> std::fmt::Debug for Shard<R, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard")
+            .field("udp_port", &self.udp_port)
+            .field("sessions", &self.sessions.len())
+            .field("streams", &self.streams.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A batch in the log, as much of it as delivery needs.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    publication: Handle,
+    stream: u32,
+    offset: u64,
+    count: u16,
+    publisher: u64,
+    last_sequence: u64,
+    at: RecordAt,
+    /// Port the batch came in on, and its datagram's length: what delivery in place needs.
+    port: usize,
+    datagram_bytes: u16,
+}

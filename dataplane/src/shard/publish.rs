@@ -1,0 +1,253 @@
+//! Publications: a session's streams open for publishing, and what becomes of publish frames.
+
+use mstream_nic::Frame;
+use mstream_pmem::region::Region;
+use mstream_pmem::wal::{AppendData, AppendError, PublicationSlot};
+use mstream_wire::{
+    Block, Code, DATA_HEADER_BYTES, DATAGRAM_HEADER_BYTES, Data, OpenStreamHeader, WireError,
+};
+
+use super::pending::What;
+use super::{Handle, NONE, Now, Refusal, Shard, Stored};
+
+/// What the shard still has to tell about a publication: bits.
+pub(crate) mod owes {
+    pub(crate) const ACK: u8 = 1;
+    pub(crate) const OPENED: u8 = 2;
+}
+
+/// A stream that a session opened for publishing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Publication {
+    pub(crate) session: u32,
+    /// The client's number for it.
+    pub(crate) request: u32,
+    /// Index of the stream in the shard.
+    pub(crate) stream: u32,
+    /// The log's entry for this publisher and stream.
+    pub(crate) slot: PublicationSlot,
+    pub(crate) round: u64,
+    pub(crate) refused: u64,
+    pub(crate) code: u16,
+    /// Last sequences in the log, behind a barrier, on the required copies.
+    pub(crate) received: u64,
+    pub(crate) persisted: u64,
+    pub(crate) committed: u64,
+    /// Offset behind the committed message.
+    pub(crate) offset: u64,
+    pub(crate) owes: u8,
+    /// Next publication of the session that is owed a frame.
+    pub(crate) next_owed: u32,
+    /// Next publication of the session.
+    pub(crate) next: u32,
+}
+
+impl<R: Region, F: Frame> Shard<R, F> {
+    /// Index of the stream that a client means by id or, with id 0, by name.
+    pub(super) fn find_stream(&self, id: u64, name: &[u8]) -> Option<u32> {
+        match id {
+            0 => self.stream_by_name.get(name).copied(),
+            id => self.stream_by_id.get(&id).copied(),
+        }
+    }
+
+    /// Opens a stream for publishing; the answer is owed, or returned when it is a refusal.
+    pub(super) fn open_stream(
+        &mut self,
+        session: u32,
+        frame: &OpenStreamHeader,
+        name: &[u8],
+    ) -> Result<(), Code> {
+        let request = frame.request.get();
+        let mut index = self.sessions[session].publications;
+        while let Some(publication) = self.publications.at(index) {
+            if publication.request == request {
+                self.owe_publication(index, owes::OPENED);
+                return Ok(());
+            }
+            index = publication.next;
+        }
+        let stream = self.find_stream(frame.stream.get(), name).ok_or(Code::UnknownStream)?;
+        let publisher = self.sessions[session].publisher;
+        let slot = self
+            .wal
+            .open_publication(publisher, self.streams[stream as usize].slot)
+            .map_err(|_| Code::LimitReached)?;
+        let state = self.wal.publication(slot);
+        let publication = Publication {
+            session,
+            request,
+            stream,
+            slot,
+            round: 1,
+            refused: 0,
+            code: 0,
+            received: state.sequence,
+            persisted: state.sequence,
+            committed: state.sequence,
+            offset: state.offset,
+            owes: 0,
+            next_owed: NONE,
+            next: self.sessions[session].publications,
+        };
+        let handle = self.publications.insert(publication).map_err(|_| Code::LimitReached)?;
+        self.sessions[session].publications = handle.index();
+        self.owe_publication(handle.index(), owes::OPENED);
+        Ok(())
+    }
+
+    /// Notes that publication `index` is owed a frame.
+    #[inline]
+    pub(super) fn owe_publication(&mut self, index: u32, what: u8) {
+        let Some(publication) = self.publications.at(index) else { return };
+        let session = publication.session;
+        if publication.owes == 0 {
+            let head = &mut self.sessions[session].owed_publications;
+            publication.next_owed = *head;
+            *head = index;
+        }
+        publication.owes |= what;
+        self.owe(session, 0);
+    }
+
+    /// Takes one publish frame. True when it was stored: its record is then the newest that waits.
+    #[inline]
+    pub(super) fn publish(&mut self, now: Now, session: u32, data: &Data<'_>) -> bool {
+        let handle = Handle(data.header.handle.get());
+        let Some(publication) = self.publications.get_mut(handle) else {
+            self.counters.refuse(Refusal::UnknownHandle);
+            return false;
+        };
+        if publication.session != session {
+            self.counters.refuse(Refusal::UnknownHandle);
+            return false;
+        }
+        let index = handle.index();
+        if publication.round != data.header.tag.get() {
+            self.counters.refuse(Refusal::WrongRound);
+            self.owe_publication(index, owes::ACK);
+            return false;
+        }
+        let first = data.header.number.get();
+        let count = data.header.count.get();
+        let received = publication.received;
+        // A first of 0 or a sequence that wraps is nonsense that no honest client sends.
+        let Some(last) =
+            first.checked_add(u64::from(count).wrapping_sub(1)).filter(|_| first > 0 && count > 0)
+        else {
+            self.refuse_batch(index, first, Code::MalformedBlock, Refusal::TooLarge);
+            return false;
+        };
+        if first != received + 1 {
+            if last <= received {
+                self.counters.refuse(Refusal::Repeat);
+                self.owe_publication(index, owes::ACK);
+            } else if first > received {
+                self.counters.refuse(Refusal::Gap);
+                self.owe_publication(index, owes::ACK);
+            } else {
+                self.refuse_batch(index, received + 1, Code::Overlap, Refusal::Overlap);
+            }
+            return false;
+        }
+        let (stream, slot) = (publication.stream, publication.slot);
+        if data.block.len() > self.limits.max_block_bytes {
+            self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
+            return false;
+        }
+        if let Err(error) = Block::parse(data.block, count, data.header.block_crc.get()) {
+            self.counters.refuse_wire(error);
+            match error {
+                // Damaged on the way: as good as lost, the publisher will send it again.
+                WireError::BlockCrc => {}
+                WireError::Part => self.refuse_round(index, first, Code::Unsupported),
+                _ => self.refuse_round(index, first, Code::MalformedBlock),
+            }
+            return false;
+        }
+        let bytes = data.block.len() as u64;
+        if self.sessions[session].stored_bytes + bytes > self.sessions[session].credit {
+            self.counters.refuse(Refusal::OverCredit);
+            self.owe(session, super::session::owes::CREDIT);
+            return false;
+        }
+        if self.pending.is_full() {
+            self.counters.refuse(Refusal::PendingFull);
+            return false;
+        }
+        let (publisher, incarnation) =
+            (self.sessions[session].publisher, self.sessions[session].incarnation);
+        let appended = self.wal.append_data(&AppendData {
+            stream: self.streams[stream as usize].slot,
+            publication: slot,
+            incarnation,
+            count,
+            block_crc: data.header.block_crc.get(),
+            time_ns: now.wall_ns,
+            block: data.block,
+        });
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(AppendError::TooLarge { .. }) => {
+                self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
+                return false;
+            }
+            // Back-pressure: nothing is said, the publisher sends again later.
+            Err(_) => {
+                self.counters.refuse(Refusal::LogFull);
+                return false;
+            }
+        };
+        self.counters.batches += 1;
+        self.counters.messages += u64::from(count);
+        self.counters.bytes += bytes;
+        if let Some(publication) = self.publications.at(index) {
+            publication.received = last;
+        }
+        self.pending.push(
+            appended.lsn,
+            What::Data(Stored {
+                publication: handle,
+                stream,
+                offset: appended.offset,
+                count,
+                publisher,
+                last_sequence: last,
+                at: appended.at,
+                port: self.sessions[session].address.port,
+                datagram_bytes: (DATAGRAM_HEADER_BYTES + DATA_HEADER_BYTES + data.block.len())
+                    as u16,
+            }),
+        );
+        self.owe_publication(index, owes::ACK);
+        self.give_credit(session, bytes);
+        true
+    }
+
+    /// Counts stored bytes and raises the limit once a quarter of the window was used.
+    #[inline]
+    fn give_credit(&mut self, session: u32, bytes: u64) {
+        let window = self.limits.session_window_bytes;
+        let entry = &mut self.sessions[session];
+        entry.stored_bytes += bytes;
+        let limit = entry.stored_bytes + window;
+        if limit - entry.credit >= window / 4 {
+            entry.credit = limit;
+            self.owe(session, super::session::owes::CREDIT);
+        }
+    }
+
+    fn refuse_batch(&mut self, index: u32, first: u64, code: Code, reason: Refusal) {
+        self.counters.refuse(reason);
+        self.refuse_round(index, first, code);
+    }
+
+    /// Begins a new round: nothing that was sent in the old one can fill the refused number.
+    fn refuse_round(&mut self, index: u32, first: u64, code: Code) {
+        let Some(publication) = self.publications.at(index) else { return };
+        publication.round += 1;
+        publication.refused = first;
+        publication.code = code as u16;
+        self.owe_publication(index, owes::ACK);
+    }
+}

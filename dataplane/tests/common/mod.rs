@@ -1,0 +1,450 @@
+//! A shard under test: frames in, frames out, time by hand.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::VecDeque;
+
+use mstream_dataplane::{
+    Limits, Now, Outbox, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry, Visibility,
+};
+use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::{Frame, Peer};
+use mstream_pmem::sim::SimRegion;
+use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
+use mstream_wire as wire;
+use mstream_wire::{BlockWriter, DataHeader, Datagram, DatagramHeader, DatagramWriter, FrameHead};
+
+pub const SHARD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const SHARD_IP: [u8; 4] = [10, 0, 0, 1];
+pub const SHARD_PORT: u16 = 7500;
+pub const STREAM: u64 = 7;
+pub const PUBLISHER: u64 = 42;
+pub const SEGMENT: u64 = 64 * 1024;
+
+/// A frame in a vector.
+#[derive(Clone, Debug)]
+pub struct TestFrame {
+    bytes: Vec<u8>,
+    peer: Peer,
+}
+
+impl TestFrame {
+    pub fn new(bytes: Vec<u8>) -> TestFrame {
+        TestFrame { bytes, peer: Peer::WIRE }
+    }
+}
+
+impl Frame for TestFrame {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+    fn capacity(&self) -> usize {
+        2000
+    }
+    fn set_len(&mut self, len: usize) {
+        assert!(len <= 2000);
+        self.bytes.resize(len, 0);
+    }
+    fn peer(&self) -> Peer {
+        self.peer
+    }
+    fn set_peer(&mut self, peer: Peer) {
+        self.peer = peer;
+    }
+}
+
+/// What the shard sent; can be told to have no room.
+#[derive(Default)]
+pub struct Out {
+    pub sent: VecDeque<TestFrame>,
+    pub full: bool,
+}
+
+impl Outbox<TestFrame> for Out {
+    fn frame(&mut self, _port: usize) -> Option<TestFrame> {
+        Some(TestFrame::new(Vec::new()))
+    }
+    fn send(&mut self, _port: usize, frame: TestFrame) -> Result<(), TestFrame> {
+        if self.full {
+            return Err(frame);
+        }
+        self.sent.push_back(frame);
+        Ok(())
+    }
+}
+
+pub struct World {
+    pub shard: Shard<SimRegion, TestFrame>,
+    pub out: Out,
+    pub now: Now,
+}
+
+pub fn limits() -> Limits {
+    Limits { sessions: 16, publications: 16, subscriptions: 16, ..Limits::default() }
+}
+
+/// Recovers `region` and puts a shard on it.
+pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
+    let config = WalConfig {
+        shard: 0,
+        new_log_id: [9; 16],
+        boot_id: [1; 16],
+        tables: TableLimits { streams: 4, publications: 64, publishers: 4 },
+        ready_segments: 1,
+        time_ns: now.wall_ns,
+    };
+    let slots: Vec<u32> = (0..slots).collect();
+    let (wal, _) = Wal::open(region, &slots, config).expect("the log opens");
+    let config = ShardConfig {
+        ports: vec![PortAddress {
+            mac: SHARD_MAC,
+            ip: SHARD_IP,
+            ethernet: true,
+            checksums_verified: false,
+        }],
+        udp_port: SHARD_PORT,
+        limits,
+        streams: vec![StreamEntry {
+            id: STREAM,
+            name: "trades".to_string(),
+            visibility: Visibility::Committed,
+        }],
+        publishers: vec![PublisherEntry { id: PUBLISHER, name: "feed".to_string() }],
+        secret: [3; 16],
+    };
+    let shard = Shard::new(config, wal, now).expect("tables hold the configuration");
+    World { shard, out: Out::default(), now }
+}
+
+impl World {
+    pub fn new() -> World {
+        let now = Now { mono_ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 };
+        start(SimRegion::new(8, SEGMENT, 0), 8, limits(), now)
+    }
+
+    /// Ends this shard and starts another on what its log holds.
+    pub fn restart(self) -> World {
+        let now = self.now;
+        start(self.shard.into_wal().into_region().after_kill(), 8, limits(), now)
+    }
+
+    pub fn pass(&mut self, ns: u64) {
+        self.now.mono_ns += ns;
+        self.now.wall_ns += ns;
+    }
+
+    /// Gives the shard one raw frame, without ending the burst.
+    pub fn frame(&mut self, bytes: Vec<u8>) {
+        self.shard.receive(self.now, 0, TestFrame::new(bytes), &mut self.out);
+    }
+
+    pub fn finish(&mut self) {
+        self.shard.finish(self.now, &mut self.out);
+    }
+
+    /// Gives the shard one datagram from `client`, ends the burst, and lets the client read the answers.
+    pub fn exchange(&mut self, client: &mut Client, datagram: &[u8]) {
+        self.frame(client.wrap(datagram));
+        self.finish();
+        self.deliver(client);
+    }
+
+    /// Lets `client` read what the shard sent to it.
+    pub fn deliver(&mut self, client: &mut Client) {
+        let frames: Vec<TestFrame> = self.out.sent.drain(..).collect();
+        for frame in frames {
+            if !client.take(&frame) {
+                self.out.sent.push_back(frame);
+            }
+        }
+    }
+
+    /// Sets up a session.
+    pub fn open(&mut self, client: &mut Client) {
+        let hello = client.hello();
+        self.exchange(client, &hello);
+        let open = client.open();
+        self.exchange(client, &open);
+    }
+}
+
+/// A batch as a client received it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    pub handle: u32,
+    pub offset: u64,
+    pub publisher: u64,
+    pub payloads: Vec<Vec<u8>>,
+}
+
+/// The other end of one session, by hand.
+pub struct Client {
+    pub udp_port: u16,
+    pub nonce: u64,
+    pub identity: u8,
+    pub publisher: u64,
+    pub life: [u8; 16],
+    pub cookie: [u8; 24],
+    pub slot: u32,
+    pub token: u64,
+    pub epoch: u32,
+    pub packet_number: u64,
+    pub opened: Option<wire::Opened>,
+    pub streams: Vec<wire::StreamOpened>,
+    pub subscribed: Vec<wire::Subscribed>,
+    pub acks: Vec<wire::Ack>,
+    pub credits: Vec<wire::Credit>,
+    pub beats: Vec<wire::Beat>,
+    pub errors: Vec<u16>,
+    pub delivered: Vec<Delivered>,
+}
+
+impl Client {
+    pub fn new(udp_port: u16) -> Client {
+        Client {
+            udp_port,
+            nonce: u64::from(udp_port) * 1000,
+            identity: 0,
+            publisher: 0,
+            life: [0; 16],
+            cookie: [0; 24],
+            slot: wire::NO_SLOT,
+            token: 0,
+            epoch: 0,
+            packet_number: 0,
+            opened: None,
+            streams: Vec::new(),
+            subscribed: Vec::new(),
+            acks: Vec::new(),
+            credits: Vec::new(),
+            beats: Vec::new(),
+            errors: Vec::new(),
+            delivered: Vec::new(),
+        }
+    }
+
+    pub fn claiming(udp_port: u16, life: u8) -> Client {
+        let mut client = Client::new(udp_port);
+        (client.identity, client.publisher, client.life) = (1, PUBLISHER, [life; 16]);
+        client
+    }
+
+    /// Puts a datagram into a frame for the shard.
+    pub fn wrap(&self, datagram: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; UDP_HEADERS_BYTES];
+        frame.extend_from_slice(datagram);
+        let headers = UdpHeaders {
+            src_mac: [2, 0, 0, 0, 1, 0],
+            dst_mac: SHARD_MAC,
+            src_ip: [10, 0, 0, 2],
+            dst_ip: SHARD_IP,
+            src_port: self.udp_port,
+            dst_port: SHARD_PORT,
+        };
+        emit_udp_headers(&mut frame, &headers, datagram.len());
+        frame
+    }
+
+    /// A datagram of the session with the frames that `fill` adds.
+    pub fn datagram(&mut self, fill: impl FnOnce(&mut DatagramWriter<'_>)) -> Vec<u8> {
+        self.packet_number += 1;
+        let header = DatagramHeader::new(self.slot, self.token, self.packet_number, self.epoch);
+        datagram(&header, fill)
+    }
+
+    pub fn hello(&self) -> Vec<u8> {
+        datagram(&DatagramHeader::outside(0), |writer| {
+            assert!(writer.hello(&wire::Hello {
+                head: wire::Hello::HEAD,
+                lowest_version: 1,
+                highest_version: 1,
+                reserved: 0.into(),
+                nonce: self.nonce.into(),
+            }));
+        })
+    }
+
+    pub fn open(&self) -> Vec<u8> {
+        datagram(&DatagramHeader::outside(0), |writer| {
+            assert!(writer.open(
+                &wire::OpenHeader {
+                    head: wire::OpenHeader::HEAD,
+                    identity: self.identity,
+                    reserved: 0,
+                    credential_length: 0.into(),
+                    nonce: self.nonce.into(),
+                    cookie: self.cookie,
+                    publisher: self.publisher.into(),
+                    life: self.life,
+                    capabilities: 0.into(),
+                    reserved2: 0.into(),
+                },
+                b"secret",
+            ));
+        })
+    }
+
+    pub fn open_stream(&mut self, request: u32, name: &[u8]) -> Vec<u8> {
+        self.datagram(|writer| {
+            assert!(writer.open_stream(
+                &wire::OpenStreamHeader {
+                    head: wire::OpenStreamHeader::HEAD,
+                    request: request.into(),
+                    stream: 0.into(),
+                    name_length: 0.into(),
+                    reserved: [0; 6],
+                },
+                name,
+            ));
+        })
+    }
+
+    /// A subscribe of `STREAM` from an offset, with log id and epoch as given.
+    pub fn subscribe(
+        &mut self,
+        kind: u8,
+        from: u64,
+        credit: u64,
+        log: [u8; 16],
+        epoch: u32,
+    ) -> Vec<u8> {
+        self.datagram(|writer| {
+            assert!(writer.subscribe(
+                &wire::SubscribeHeader {
+                    head: wire::SubscribeHeader::HEAD,
+                    request: 1.into(),
+                    stream: STREAM.into(),
+                    from: from.into(),
+                    credit: credit.into(),
+                    log_id: log,
+                    epoch: epoch.into(),
+                    from_kind: kind,
+                    reserved: 0,
+                    name_length: 0.into(),
+                    reserved2: 0.into(),
+                },
+                b"",
+            ));
+        })
+    }
+
+    pub fn publish(
+        &mut self,
+        handle: u32,
+        sequence: u64,
+        round: u64,
+        payloads: &[&[u8]],
+    ) -> Vec<u8> {
+        let block = block(payloads);
+        let crc = wire::crc32c(&block);
+        self.publish_block(handle, sequence, round, payloads.len() as u16, &block, crc)
+    }
+
+    pub fn publish_block(
+        &mut self,
+        handle: u32,
+        sequence: u64,
+        round: u64,
+        count: u16,
+        block: &[u8],
+        crc: u32,
+    ) -> Vec<u8> {
+        self.datagram(|writer| {
+            assert!(writer.data(
+                &DataHeader {
+                    head: FrameHead { kind: DataHeader::PUBLISH, flags: 0, length: 0.into() },
+                    count: count.into(),
+                    options_length: 0.into(),
+                    handle: handle.into(),
+                    block_crc: crc.into(),
+                    number: sequence.into(),
+                    tag: round.into(),
+                },
+                block,
+            ));
+        })
+    }
+
+    pub fn credit(&mut self, handle: u32, limit: u64) -> Vec<u8> {
+        self.datagram(|writer| {
+            assert!(writer.credit(&wire::Credit {
+                head: wire::Credit::HEAD,
+                handle: handle.into(),
+                limit: limit.into()
+            }));
+        })
+    }
+
+    /// The last ack.
+    pub fn ack(&self) -> &wire::Ack {
+        self.acks.last().expect("an ack came")
+    }
+
+    /// Reads a frame if it is for this client.
+    fn take(&mut self, frame: &TestFrame) -> bool {
+        let Ok(Inbound::Udp(udp)) = classify(frame.bytes(), true) else { return false };
+        if udp.dst_port() != self.udp_port {
+            return false;
+        }
+        assert_eq!(
+            (udp.src_ip(), udp.src_port(), udp.src_mac()),
+            (SHARD_IP, SHARD_PORT, SHARD_MAC)
+        );
+        let datagram = Datagram::parse(udp.payload()).expect("the shard sends sound datagrams");
+        self.epoch = datagram.header.epoch.get().max(self.epoch);
+        for frame in datagram.frames() {
+            use wire::Frame as Wire;
+            match frame {
+                Wire::Cookie(cookie) => self.cookie = cookie.cookie,
+                Wire::Opened(opened) => {
+                    self.slot = datagram.header.slot.get();
+                    self.token = datagram.header.token.get();
+                    self.opened = Some(*opened);
+                }
+                Wire::StreamOpened(opened) => self.streams.push(*opened),
+                Wire::Subscribed(subscribed) => self.subscribed.push(*subscribed),
+                Wire::Ack(ack) => self.acks.push(*ack),
+                Wire::Credit(credit) => self.credits.push(*credit),
+                Wire::Beat(beat) => self.beats.push(*beat),
+                Wire::Error(error, _) => self.errors.push(error.code.get()),
+                Wire::Deliver(data) => {
+                    let block = wire::Block::parse(
+                        data.block,
+                        data.header.count.get(),
+                        data.header.block_crc.get(),
+                    )
+                    .expect("a delivered block is what was published");
+                    self.delivered.push(Delivered {
+                        handle: data.header.handle.get(),
+                        offset: data.header.number.get(),
+                        publisher: data.header.tag.get(),
+                        payloads: block.messages().map(|m| m.payload.to_vec()).collect(),
+                    });
+                }
+                other => panic!("a client never hears {other:?}"),
+            }
+        }
+        true
+    }
+}
+
+pub fn datagram(header: &DatagramHeader, fill: impl FnOnce(&mut DatagramWriter<'_>)) -> Vec<u8> {
+    let mut bytes = vec![0; wire::MAX_DATAGRAM_BYTES];
+    let mut writer = DatagramWriter::new(&mut bytes, header).expect("the header fits");
+    fill(&mut writer);
+    let len = writer.finish();
+    bytes.truncate(len);
+    bytes
+}
+
+pub fn block(payloads: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    let mut len = 0;
+    for payload in payloads {
+        len = BlockWriter::at(&mut bytes, len).push(b"", b"", payload).expect("it fits");
+    }
+    bytes.truncate(len);
+    bytes
+}

@@ -1,0 +1,22 @@
+//! Regions of memory, what they promise, and the write-ahead log on them.
+//!
+//! [`region::Region`] is the seam: every store of the log goes through it. [`prepare::open_dir`] opens a
+//! directory of segment files as one; [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of
+//! one shard, in the format of `docs/wal-format.md`.
+
+#[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
+mod copy;
+pub mod format;
+mod index;
+#[expect(unsafe_code, reason = "mapped memory")]
+mod mapped;
+#[expect(unsafe_code, reason = "file locks and allocation by system calls")]
+pub mod prepare;
+pub mod recovery;
+pub mod region;
+mod retire;
+pub mod sim;
+mod tables;
+pub mod wal;
+
+pub use mapped::MappedRegion;

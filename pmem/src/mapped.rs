@@ -1,0 +1,240 @@
+//! Regions in mapped files: hugetlbfs, tmpfs, ordinary files, and DAX with MAP_SYNC.
+//!
+//! All slots live in one range of addresses that is reserved at start; the housekeeper maps slot files into it
+//! ([`crate::prepare`]) while the shard goes on. What the medium promises is found out by trying.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::copy::{self, Stores};
+use crate::region::{Barrier, Level, Region};
+
+/// What may be written and not yet be covered by a barrier, in bytes.
+const WINDOW_BYTES: u64 = 64 * 1024;
+/// Reserved ranges start at a multiple of this, so that slots can hold huge pages.
+const ALIGNMENT: usize = 2 << 20;
+
+/// Reserved addresses for all slots of a region.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    base: *mut u8,
+    /// What was reserved, alignment slack included.
+    start: *mut u8,
+    reserved: usize,
+    slot_bytes: u64,
+    slots: u32,
+}
+
+// SAFETY: the pointers name a range of addresses that belongs to this value alone; who may touch which bytes
+// when is decided by the slot protocol (a slot is written by the preparer, then by the region's one
+// owner).
+unsafe impl Send for Reservation {}
+// SAFETY: as above; the value itself is never changed after it was made.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    pub(crate) fn new(slots: u32, slot_bytes: u64) -> io::Result<Reservation> {
+        let bytes = u64::from(slots) * slot_bytes;
+        let reserved =
+            usize::try_from(bytes)
+                .ok()
+                .and_then(|bytes| bytes.checked_add(ALIGNMENT))
+                .ok_or_else(|| io::Error::other("the log is larger than the address space"))?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing of ours.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), reserved, libc::PROT_NONE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = start.cast::<u8>();
+        let base = start.wrapping_add(start.align_offset(ALIGNMENT));
+        Ok(Reservation { base, start, reserved, slot_bytes, slots })
+    }
+
+    /// Maps `file` into slot `slot`, over what was there.
+    pub(crate) fn map(&self, slot: u32, file: &File, sync: bool) -> io::Result<()> {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let at = self.address(u64::from(slot) * self.slot_bytes, 0);
+        let flags =
+            if sync { libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC } else { libc::MAP_SHARED };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the fixed range lies inside this reservation (asserted), which nothing else uses; the file
+        // was made at least that long by the caller.
+        let mapped = unsafe {
+            libc::mmap(
+                at.cast(),
+                self.slot_bytes as usize,
+                protection,
+                flags | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Makes every page of a mapped slot present and writable.
+    pub(crate) fn populate(&self, slot: u32) -> io::Result<()> {
+        let at = self.address(u64::from(slot) * self.slot_bytes, 0);
+        let len = self.slot_bytes as usize;
+        // SAFETY: the range is a mapped slot of this reservation; populating changes no byte.
+        let populated = unsafe { libc::madvise(at.cast(), len, libc::MADV_POPULATE_WRITE) };
+        if populated != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Best effort: the limit on locked memory may be low, and tmpfs without swap needs no lock.
+        // SAFETY: as above.
+        unsafe { libc::mlock(at.cast(), len) };
+        Ok(())
+    }
+
+    /// Address of byte `at` of the region; the range of `len` bytes must be inside it.
+    #[inline]
+    fn address(&self, at: u64, len: usize) -> *mut u8 {
+        let end = at.checked_add(len as u64);
+        assert!(
+            end.is_some_and(|end| end <= u64::from(self.slots) * self.slot_bytes),
+            "byte {at} + {len} is outside the region"
+        );
+        self.base.wrapping_add(at as usize)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: the range was reserved by `new`, slots were only mapped inside it, and nobody uses it any more.
+        unsafe { libc::munmap(self.start.cast(), self.reserved) };
+    }
+}
+
+/// A region in mapped segment files.
+#[derive(Debug)]
+pub struct MappedRegion {
+    reservation: Arc<Reservation>,
+    level: Level,
+    stores: Stores,
+    barriers: u64,
+}
+
+impl MappedRegion {
+    pub(crate) fn new(reservation: Arc<Reservation>, level: Level) -> MappedRegion {
+        MappedRegion { reservation, level, stores: Stores::detect(), barriers: 0 }
+    }
+}
+
+impl Region for MappedRegion {
+    fn level(&self) -> Level {
+        self.level
+    }
+
+    fn slot_bytes(&self) -> u64 {
+        self.reservation.slot_bytes
+    }
+
+    fn slots(&self) -> u32 {
+        self.reservation.slots
+    }
+
+    fn window_bytes(&self) -> u64 {
+        WINDOW_BYTES
+    }
+
+    fn store(&mut self, at: u64, bytes: &[u8]) {
+        let to = self.reservation.address(at, bytes.len());
+        // SAFETY: `to` is valid for that many bytes of the region (asserted in `address`), in a slot that was
+        // prepared (the log only uses slots it was given); `bytes` cannot overlap the region, which
+        // `&mut self` holds.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+    }
+
+    #[inline]
+    fn stream(&mut self, at: u64, bytes: &[u8]) {
+        assert!(
+            at.is_multiple_of(64) && bytes.len().is_multiple_of(64),
+            "streaming stores are of whole lines"
+        );
+        let to = self.reservation.address(at, bytes.len());
+        // SAFETY: as in `store`; the base is aligned to 2 MiB, so `to` is aligned to 64.
+        unsafe { self.stores.stream(to, bytes.as_ptr(), bytes.len()) };
+    }
+
+    fn flush(&mut self, at: u64, len: usize) {
+        if self.level == Level::Process {
+            // The kernel's copy is the same memory: nothing to write back.
+            return;
+        }
+        let line = self.reservation.address(at, len);
+        // SAFETY: the range is in a prepared slot, so it is mapped.
+        unsafe { self.stores.write_back(line, len) };
+    }
+
+    #[inline]
+    fn barrier(&mut self) -> Barrier {
+        self.stores.fence();
+        self.barriers += 1;
+        Barrier(self.barriers)
+    }
+
+    #[inline]
+    fn completed(&mut self) -> Barrier {
+        Barrier(self.barriers)
+    }
+
+    #[inline]
+    fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        let from = self.reservation.address(at, len);
+        // SAFETY: the range is in a prepared slot, so it is mapped and initialised; only this value's owner
+        // stores to the region, through `&mut self`.
+        unsafe { std::slice::from_raw_parts(from, len) }
+    }
+
+    #[inline]
+    fn prefetch(&self, at: u64) {
+        copy::prefetch(self.reservation.base.wrapping_add(at as usize));
+    }
+
+    fn sync(&mut self, at: u64, len: usize) -> io::Result<()> {
+        let page = at & !4095;
+        let from = self.reservation.address(page, len + (at - page) as usize);
+        // SAFETY: the range is mapped; msync changes no byte.
+        let synced = unsafe { libc::msync(from.cast(), len + (at - page) as usize, libc::MS_SYNC) };
+        if synced != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+/// What a directory's file system promises, found out by mapping a file with MAP_SYNC.
+pub(crate) fn probe_level(dir: &Path, trust_host_pmem: bool) -> io::Result<(Level, bool)> {
+    let path = dir.join("probe");
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let probed = file.set_len(ALIGNMENT as u64).map(|()| {
+        let flags = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping of our own file at an address of the kernel's choice.
+        let mapped = unsafe {
+            libc::mmap(std::ptr::null_mut(), ALIGNMENT, protection, flags, file.as_raw_fd(), 0)
+        };
+        if mapped == libc::MAP_FAILED {
+            return false;
+        }
+        // SAFETY: unmaps what was mapped just now.
+        unsafe { libc::munmap(mapped, ALIGNMENT) };
+        true
+    });
+    std::fs::remove_file(&path)?;
+    let level = match probed? {
+        false => return Ok((Level::Process, false)),
+        true if copy::under_hypervisor() && !trust_host_pmem => Level::PmemEmulated,
+        true => Level::Pmem,
+    };
+    Ok((level, true))
+}

@@ -1,0 +1,291 @@
+//! The directory of a log: its lock, its segment files, and the making of new ones off the shard's thread.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::mapped::{MappedRegion, Reservation, probe_level};
+use crate::region::Level;
+
+/// hugetlbfs's magic number in statfs (statfs(2)).
+const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
+
+/// Why a log's directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// Something about a path failed.
+    #[error("{path}: {action}: {source}")]
+    Io {
+        /// Which path.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process uses the log.
+    #[error("{path}: the log is in use by another mstreamd (pid {pid})")]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, as written there.
+        pid: String,
+    },
+    /// A segment file has another size.
+    #[error("{path}: {found} bytes, but [wal] segment_bytes is {expected}")]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        found: u64,
+        /// Configured bytes.
+        expected: u64,
+    },
+    /// The file system needs larger units.
+    #[error(
+        "{path}: on hugetlbfs segment_bytes must be a multiple of the huge page size, {page} bytes"
+    )]
+    HugePage {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes of a huge page.
+        page: u64,
+    },
+    /// There are more segment files than the log may have.
+    #[error("{path}: segment {slot} is beyond [wal] max_bytes ({slots} segments)")]
+    TooMany {
+        /// The file.
+        path: PathBuf,
+        /// Its slot.
+        slot: u32,
+        /// Slots of the log.
+        slots: u32,
+    },
+    /// The medium gives less than what was demanded.
+    #[error("{path}: gives level {found}, but [wal] require is {required}")]
+    Level {
+        /// The directory.
+        path: PathBuf,
+        /// What it gives.
+        found: Level,
+        /// What was demanded.
+        required: Level,
+    },
+}
+
+fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DirError {
+    let path = path.to_path_buf();
+    move |source| DirError::Io { path, action, source }
+}
+
+/// Holds a log's lock until dropped.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Makes `dir` if needed and takes its lock.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written to, or another process holds the lock.
+    pub fn take(dir: &Path) -> Result<DirLock, DirError> {
+        fs::create_dir_all(dir).map_err(failed(dir, "making the log's directory"))?;
+        let path = dir.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed(&path, "opening the lock"))?;
+        // SAFETY: flock on a descriptor that `file` owns.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(failed(&path, "locking")(error));
+            }
+            let mut pid = String::new();
+            // Only for the message: an unreadable pid changes nothing.
+            let _ = file.read_to_string(&mut pid);
+            let pid = if pid.is_empty() { "unknown".to_string() } else { pid.trim().to_string() };
+            return Err(DirError::InUse { path, pid });
+        }
+        // hugetlbfs takes no write(2); the pid is a courtesy only.
+        let _ = file.set_len(0);
+        let _ = file.rewind();
+        let _ = write!(file, "{}", std::process::id());
+        Ok(DirLock { _file: file })
+    }
+}
+
+/// What a log directory is to hold.
+#[derive(Clone, Debug)]
+pub struct DirConfig {
+    /// The shard's directory.
+    pub dir: PathBuf,
+    /// Bytes of one segment.
+    pub segment_bytes: u64,
+    /// Segments at most.
+    pub segments: u32,
+    /// The least level that will do.
+    pub require: Option<Level>,
+    /// A pmem device under a hypervisor counts as pmem.
+    pub trust_host_pmem: bool,
+}
+
+/// Makes segment slots. Lives on the control plane's thread.
+#[derive(Debug)]
+pub struct Preparer {
+    config: DirConfig,
+    reservation: Arc<Reservation>,
+    map_sync: bool,
+    next: u32,
+}
+
+/// Opens a shard's directory: the region, the slots that exist (mapped and populated), and the preparer of
+/// more.
+///
+/// # Errors
+/// What is wrong with the directory or a file in it.
+pub fn open_dir(config: DirConfig) -> Result<(MappedRegion, Vec<u32>, Preparer), DirError> {
+    let dir = &config.dir;
+    fs::create_dir_all(dir).map_err(failed(dir, "making the shard's directory"))?;
+    if let Some(page) = huge_page(dir).map_err(failed(dir, "asking for the file system"))?
+        && !config.segment_bytes.is_multiple_of(page)
+    {
+        return Err(DirError::HugePage { path: dir.clone(), page });
+    }
+    let (level, map_sync) =
+        probe_level(dir, config.trust_host_pmem).map_err(failed(dir, "finding out its level"))?;
+    if let Some(required) = config.require
+        && level < required
+    {
+        return Err(DirError::Level { path: dir.clone(), found: level, required });
+    }
+    let reservation = Reservation::new(config.segments, config.segment_bytes)
+        .map_err(failed(dir, "reserving addresses"))?;
+    let reservation = Arc::new(reservation);
+    let mut preparer =
+        Preparer { reservation: Arc::clone(&reservation), map_sync, next: 0, config };
+    let mut slots = Vec::new();
+    while preparer.path(preparer.next).exists() {
+        slots.push(preparer.prepare_next()?);
+    }
+    preparer.refuse_strays()?;
+    Ok((MappedRegion::new(reservation, level), slots, preparer))
+}
+
+impl Preparer {
+    /// True while there is a slot that was not made yet.
+    pub fn has_next(&self) -> bool {
+        self.next < self.config.segments
+    }
+
+    /// Makes the next slot: its file at full size, mapped, every page present. Blocks for as long as that
+    /// takes.
+    ///
+    /// # Errors
+    /// What failed, with the path: no space, a read-only or vanished directory. The slot can be tried
+    /// again.
+    pub fn prepare_next(&mut self) -> Result<u32, DirError> {
+        let slot = self.next;
+        let path = self.path(slot);
+        if slot >= self.config.segments {
+            return Err(DirError::TooMany { path, slot, slots: self.config.segments });
+        }
+        let bytes = self.config.segment_bytes;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed(&path, "opening the segment"))?;
+        let found = file.metadata().map_err(failed(&path, "asking for its size"))?.len();
+        if found != 0 && found != bytes {
+            return Err(DirError::Size { path, found, expected: bytes });
+        }
+        // Allocation fails here with a reason, where a store into a hole would kill the process later.
+        // SAFETY: fallocate on a descriptor that `file` owns.
+        let allocated = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
+        if allocated != 0 {
+            let error = io::Error::last_os_error();
+            if found == 0 {
+                // An empty or short file would be taken for a damaged segment at the next start.
+                let _ = fs::remove_file(&path);
+            }
+            return Err(failed(&path, "allocating the segment")(error));
+        }
+        file.sync_all().map_err(failed(&path, "syncing the segment's size"))?;
+        self.reservation.map(slot, &file, self.map_sync).map_err(failed(&path, "mapping"))?;
+        self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
+        self.next += 1;
+        Ok(slot)
+    }
+
+    fn path(&self, slot: u32) -> PathBuf {
+        self.config.dir.join(format!("{slot:08}.seg"))
+    }
+
+    /// Slot files must have consecutive numbers: one behind a gap means that another is missing.
+    fn refuse_strays(&self) -> Result<(), DirError> {
+        let dir = &self.config.dir;
+        for entry in fs::read_dir(dir).map_err(failed(dir, "listing"))? {
+            let path = entry.map_err(failed(dir, "listing"))?.path();
+            let number = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.strip_suffix(".seg"))
+                .and_then(|stem| stem.parse::<u32>().ok());
+            if let Some(slot) = number
+                && slot >= self.next
+            {
+                if slot >= self.config.segments {
+                    return Err(DirError::TooMany { path, slot, slots: self.config.segments });
+                }
+                let missing = self.path(self.next);
+                let source = io::Error::from(io::ErrorKind::NotFound);
+                return Err(DirError::Io {
+                    path: missing,
+                    action: "a later segment exists",
+                    source,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The size of a huge page if `dir` is on hugetlbfs.
+fn huge_page(dir: &Path) -> io::Result<Option<u64>> {
+    let handle = File::open(dir)?;
+    // SAFETY: statfs is plain data for which zeros are a value; the descriptor is owned by `handle`.
+    let facts = unsafe {
+        let mut facts: libc::statfs = std::mem::zeroed();
+        if libc::fstatfs(handle.as_raw_fd(), &raw mut facts) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        facts
+    };
+    Ok((facts.f_type as i64 == HUGETLBFS_MAGIC).then_some(facts.f_bsize as u64))
+}
+
+/// The running kernel's boot id: a log of level `process` does not outlive it.
+///
+/// # Errors
+/// When /proc does not say it.
+pub fn boot_id() -> io::Result<[u8; 16]> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+    let mut id = [0; 16];
+    for (byte, pair) in id.iter_mut().zip(digits.chunks(2)) {
+        *byte = pair.iter().fold(0, |value, digit| value << 4 | *digit as u8);
+    }
+    Ok(id)
+}

@@ -1,0 +1,100 @@
+//! What a region is: bytes that survive something, and the only way to store into them.
+
+/// What a completed barrier of a region survives. Found out by trying, never assumed.
+///
+/// The order is the order of promises: a demanded level is met by itself and by every greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Level {
+    /// A crash or kill of the process.
+    Process = 1,
+    /// As `Pmem`, but on memory whose own persistence nobody vouches for (a hypervisor's, an
+    /// unarmed device's): promises less than a synced file.
+    PmemEmulated = 2,
+    /// A power cut, if the device honours its flush command.
+    MediaSync = 3,
+    /// A power cut, on a platform whose persistence domain holds the memory's write queue.
+    Pmem = 4,
+}
+
+impl Level {
+    /// The level's name in configuration, acks' texts, status and documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Process => "process",
+            Level::PmemEmulated => "pmem-emulated",
+            Level::MediaSync => "media-sync",
+            Level::Pmem => "pmem",
+        }
+    }
+
+    /// The level with this name.
+    pub fn from_name(name: &str) -> Option<Level> {
+        [Level::Process, Level::PmemEmulated, Level::MediaSync, Level::Pmem]
+            .into_iter()
+            .find(|level| level.name() == name)
+    }
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Counts barriers of a region, from 1; 0 is "none yet".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Barrier(pub u64);
+
+/// One shard's log memory: `slots()` slots of `slot_bytes()` bytes in one linear address space; slot
+/// `i` covers addresses `i * slot_bytes() .. (i + 1) * slot_bytes()`.
+///
+/// A slot may be stored to and read only once it was prepared (by the housekeeper, on another thread)
+/// and announced to the log. Every store to a region goes through this trait. After preparation no
+/// method but [`Region::sync`] makes a system call, faults or allocates on memory regions.
+///
+/// Addresses out of range are bugs of the caller and panic.
+pub trait Region {
+    /// What a completed barrier promises.
+    fn level(&self) -> Level;
+
+    /// Bytes of one slot: a multiple of 4096.
+    fn slot_bytes(&self) -> u64;
+
+    /// How many slots there can be at most.
+    fn slots(&self) -> u32;
+
+    /// The most bytes that may be stored and not yet be followed by a completed barrier (W): what
+    /// recovery may find torn.
+    fn window_bytes(&self) -> u64;
+
+    /// Stores through the cache. Needs [`Region::flush`] before the barrier.
+    fn store(&mut self, at: u64, bytes: &[u8]);
+
+    /// Stores whole 64-byte lines past the cache: `at` and `bytes.len()` are multiples of 64. Needs no
+    /// flush, but the barrier.
+    fn stream(&mut self, at: u64, bytes: &[u8]);
+
+    /// Writes the lines of a range back towards the medium.
+    fn flush(&mut self, at: u64, len: usize);
+
+    /// Orders everything stored and flushed so far behind one barrier and returns its number. The
+    /// promise holds once [`Region::completed`] has reached that number, not before.
+    fn barrier(&mut self) -> Barrier;
+
+    /// The last barrier that completed. On regions whose fence persists this is the last one issued.
+    fn completed(&mut self) -> Barrier;
+
+    /// The bytes of a range of a prepared slot.
+    fn bytes(&self, at: u64, len: usize) -> &[u8];
+
+    /// Asks the processor to bring the line at `at` near.
+    fn prefetch(&self, at: u64);
+
+    /// Makes a range durable by the strongest means the medium has (a file's fsync, also where the
+    /// level is `process`). Blocks; for use at start, not on the message path.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()>;
+}

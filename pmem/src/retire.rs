@@ -1,0 +1,175 @@
+//! Recycling: the oldest segment's records are looked at a few at a time; what is still needed of them is
+//! written again; then the slot is free.
+
+use crate::format::RecordFields;
+use crate::format::{Kind, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, record_bytes};
+use crate::region::Region;
+use crate::tables::StreamSlot;
+use crate::wal::{RecordAt, Wal};
+
+/// The bit that marks ids of anonymous publishers: their state is not kept.
+pub(crate) const ANONYMOUS: u64 = 1 << 63;
+
+/// How far the oldest segment was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Retire {
+    #[default]
+    Idle,
+    /// The next record to look at.
+    Walking(u64),
+    /// What was written again must be behind a completed barrier first.
+    Waiting { lsn: u64 },
+    /// The slot's old header was wiped; that must be behind a completed barrier.
+    Wiped,
+}
+
+impl<R: Region> Wal<R> {
+    /// Goes on recycling when free segments run short, by at most `records` records. For every poll.
+    #[inline]
+    pub fn housekeep(&mut self, records: usize) {
+        if self.retire == Retire::Idle {
+            let target = self.config.ready_segments + self.reserve;
+            // The newest segment is being written to.
+            if self.slots_ready() >= target
+                || self.slots_made < self.region.slots()
+                || self.segments.len() < 2
+            {
+                return;
+            }
+            let slot = self.segments[0].slot;
+            self.retire =
+                Retire::Walking(u64::from(slot) * self.region.slot_bytes() + SEGMENT_DATA_AT);
+        }
+        self.retire_step(records);
+    }
+
+    fn retire_step(&mut self, records: usize) {
+        let segment = self.segments[0];
+        match self.retire {
+            Retire::Idle => {}
+            Retire::Walking(mut address) => {
+                for _ in 0..records {
+                    if address >= segment.end {
+                        self.retire = Retire::Waiting { lsn: self.lsn };
+                        return;
+                    }
+                    match self.retire_record(address) {
+                        Some(next) => address = next,
+                        // No room or an unreadable record: the next call tries again.
+                        None => break,
+                    }
+                }
+                self.retire = Retire::Walking(address);
+            }
+            Retire::Waiting { lsn } => {
+                self.barrier();
+                // Local records consume no lsn, so being behind everything issued is what counts.
+                if self.persisted() >= lsn && self.nothing_in_flight() {
+                    let base = u64::from(segment.slot) * self.region.slot_bytes();
+                    for copy in SEGMENT_HEADER_AT {
+                        self.region.store(base + copy, &[0; SEGMENT_HEADER_BYTES]);
+                        self.region.flush(base + copy, SEGMENT_HEADER_BYTES);
+                    }
+                    self.note_written(2 * SEGMENT_HEADER_BYTES as u64);
+                    self.barrier();
+                    self.retire = Retire::Wiped;
+                }
+            }
+            Retire::Wiped => {
+                self.barrier();
+                self.persisted();
+                if self.nothing_in_flight() {
+                    self.segments.pop_front();
+                    self.ready.push_back(segment.slot);
+                    self.retire = Retire::Idle;
+                }
+            }
+        }
+    }
+
+    /// Takes one record out of the index and says again what nothing newer says. The next record's address.
+    fn retire_record(&mut self, address: u64) -> Option<u64> {
+        let at = RecordAt::new(address);
+        let record = self.record(at)?;
+        let header = *record.header;
+        let next = address + record_bytes(record.block.len());
+        self.region.prefetch(next);
+        match Kind::from_number(header.kind)? {
+            Kind::Data | Kind::StreamState => {
+                if let Some(stream) = self.tables.stream_slot(header.stream.get()) {
+                    self.restate_publication(header.publisher.get(), stream, at)?;
+                    self.restate_stream(stream, at)?;
+                    self.drop_front(stream, at);
+                }
+            }
+            Kind::PublisherState => self.restate_life(header.publisher.get(), at)?,
+            Kind::Abort | Kind::EpochStart | Kind::Roll | Kind::Pad | Kind::Hint => {}
+        }
+        Some(next)
+    }
+
+    fn drop_front(&mut self, stream: StreamSlot, at: RecordAt) {
+        let state = &mut self.tables.streams[stream.0 as usize];
+        if self.index.front(&state.entries).is_some_and(|(_, front)| front == at.0) {
+            self.index.pop_front(&mut state.entries);
+            state.earliest_offset =
+                self.index.front(&state.entries).map_or(state.next_offset, |(offset, _)| offset);
+        }
+    }
+
+    fn restate_stream(&mut self, slot: StreamSlot, at: RecordAt) -> Option<()> {
+        let state = self.tables.streams[slot.0 as usize];
+        if state.newest == Some(at) {
+            let fields = RecordFields {
+                stream: state.id,
+                offset: state.next_offset,
+                ..self.plain(Kind::StreamState, true, &[])
+            };
+            let newest = self.append(fields, &[]).ok()?;
+            self.tables.streams[slot.0 as usize].newest = Some(newest);
+        }
+        Some(())
+    }
+
+    fn restate_publication(
+        &mut self,
+        publisher: u64,
+        stream: StreamSlot,
+        at: RecordAt,
+    ) -> Option<()> {
+        if publisher == 0 || publisher & ANONYMOUS != 0 {
+            return Some(());
+        }
+        let Some(slot) = self.tables.publication_slot(publisher, stream) else { return Some(()) };
+        let state = self.tables.publications[slot.0 as usize];
+        if state.newest == Some(at) {
+            let fields = RecordFields {
+                stream: self.tables.streams[stream.0 as usize].id,
+                offset: state.offset,
+                publisher,
+                incarnation: state.incarnation,
+                sequence: state.sequence,
+                ..self.plain(Kind::StreamState, true, &[])
+            };
+            let newest = self.append(fields, &[]).ok()?;
+            self.tables.publications[slot.0 as usize].newest = Some(newest);
+        }
+        Some(())
+    }
+
+    fn restate_life(&mut self, publisher: u64, at: RecordAt) -> Option<()> {
+        let Some(life) = self.life(publisher).filter(|life| life.newest == at) else {
+            return Some(());
+        };
+        let fields = RecordFields {
+            publisher,
+            incarnation: life.incarnation,
+            ..self.plain(Kind::PublisherState, true, &life.nonce)
+        };
+        let newest = self.append(fields, &life.nonce).ok()?;
+        if let Some(life) = self.tables.lives.get_mut(&publisher) {
+            life.newest = newest;
+        }
+        Some(())
+    }
+}
