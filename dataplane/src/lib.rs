@@ -9,6 +9,5 @@ pub use outbox::Outbox;
 pub use poll::{Clock, Command, Idle, PollLoop, TscClock};
 pub use shard::{
     Counters, Limits, Now, PortAddress, PublisherEntry, Refusal, Shard, ShardConfig, StreamEntry,
-    Visibility,
 };
 pub use status::Status;

@@ -151,7 +151,11 @@ fn ipv4<'a>(frame: &'a [u8], packet: &'a [u8], verify: bool) -> Result<Inbound<'
     let header = packet.get(..IPV4).ok_or(HeaderError::Ipv4)?;
     let total = be16(&header[2..4]) as usize;
     // 0x45: version 4, five words of header. Fragments: more-fragments bit or an offset.
-    if header[0] != 0x45 || total < IPV4 || total > packet.len() || be16(&header[6..8]) & 0x3fff != 0 {
+    if header[0] != 0x45
+        || total < IPV4
+        || total > packet.len()
+        || be16(&header[6..8]) & 0x3fff != 0
+    {
         return Err(HeaderError::Ipv4);
     }
     if verify && fold(sum(header)) != 0xffff {
@@ -260,7 +264,9 @@ pub fn arp_reply_in_place(frame: &mut [u8], mac: [u8; 6]) {
 
 /// Turns a frame that [`classify`] found to be an echo request into the reply.
 pub fn echo_reply_in_place(frame: &mut [u8]) {
-    let Some((headers, rest)) = frame.split_first_chunk_mut::<{ ETHERNET + IPV4 }>() else { return };
+    let Some((headers, rest)) = frame.split_first_chunk_mut::<{ ETHERNET + IPV4 }>() else {
+        return;
+    };
     let total = be16(&headers[16..18]) as usize;
     let Some(icmp) = rest.get_mut(..total.saturating_sub(IPV4)) else { return };
     if icmp.len() < 8 {
@@ -397,7 +403,12 @@ mod tests {
         let Ok(Inbound::Arp(arp)) = classify(&frame, true) else { panic!("not ARP") };
         assert_eq!(
             arp,
-            Arp { request: false, sender_mac: [4; 6], sender_ip: [10, 0, 0, 2], target_ip: [10, 0, 0, 1] }
+            Arp {
+                request: false,
+                sender_mac: [4; 6],
+                sender_ip: [10, 0, 0, 2],
+                target_ip: [10, 0, 0, 1]
+            }
         );
         assert_eq!(frame[..6], [2; 6]);
     }
@@ -413,7 +424,10 @@ mod tests {
         icmp[..4].copy_from_slice(&[8, 0, 0, 0]);
         let checksum = !fold(sum(icmp));
         icmp[2..4].copy_from_slice(&be(checksum));
-        assert!(matches!(classify(&frame, true), Ok(Inbound::EchoRequest { dst_ip: [10, 0, 0, 2] })));
+        assert!(matches!(
+            classify(&frame, true),
+            Ok(Inbound::EchoRequest { dst_ip: [10, 0, 0, 2] })
+        ));
         echo_reply_in_place(&mut frame);
         assert_eq!(frame[ETHERNET + IPV4], 0);
         assert_eq!(fold(sum(&frame[ETHERNET + IPV4..])), 0xffff);

@@ -20,6 +20,7 @@ pub const MAX_FRAME: usize = BUFFER_BYTES - HEADROOM;
 struct Buffer([u8; BUFFER_BYTES]);
 
 struct Shelf {
+    #[expect(clippy::vec_box, reason = "frames move the pointer, never the buffer")]
     free: RefCell<Vec<Box<Buffer>>>,
     total: usize,
 }

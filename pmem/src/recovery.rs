@@ -3,7 +3,7 @@
 
 use crate::format::{
     Kind, LINE, OPENED_AT_START, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT,
-    SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader, crc32c, record_bytes,
+    SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader, crc32c, generation, record_bytes,
 };
 use crate::region::{Level, Region};
 use crate::tables::Life;
@@ -122,6 +122,7 @@ impl<R: Region> Wal<R> {
             newest.header.level == Level::Process as u8 && newest.header.boot_id != config.boot_id
         });
         check_order(&found)?;
+        refuse_headless(&region, &blank, found.last(), &log_id)?;
         for segment in &found {
             report.torn_tails += usize::from(!segment.scan.rolled && torn(&region, segment));
             if let Some(fault) = fault(&region, segment, report.possible_loss) {
@@ -335,6 +336,31 @@ fn check_order(found: &[Found]) -> Result<(), RecoveryError> {
                 before.scan.lsn
             );
             return Err(RecoveryError::Fault { slot: before.slot, at: before.scan.end, what });
+        }
+    }
+    Ok(())
+}
+
+/// A slot without a header must not hold the records of the segment that would come next (or, without any
+/// segment, of any): both copies of its header were damaged then, and its records are not to be lost.
+fn refuse_headless<R: Region>(
+    region: &R,
+    blank: &[u32],
+    newest: Option<&Found>,
+    log_id: &[u8; 16],
+) -> Result<(), RecoveryError> {
+    let next = newest.map(|newest| generation(log_id, newest.header.sequence.get() + 1));
+    for slot in blank {
+        let (mut at, end) = (SEGMENT_DATA_AT, region.slot_bytes());
+        while at + RECORD_HEADER_BYTES as u64 <= end {
+            let bytes = region.bytes(base(region, *slot) + at, RECORD_HEADER_BYTES);
+            if let Some(record) = RecordHeader::read(bytes)
+                && next.is_none_or(|next| record.generation.get() == next)
+            {
+                let what = "there is a record, but no valid segment header".to_string();
+                return Err(RecoveryError::Fault { slot: *slot, at, what });
+            }
+            at += LINE;
         }
     }
     Ok(())

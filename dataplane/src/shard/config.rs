@@ -15,16 +15,6 @@ pub struct PortAddress {
     pub checksums_verified: bool,
 }
 
-/// Which watermark lets a stream's messages out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Visibility {
-    /// On the required copies.
-    #[default]
-    Committed,
-    /// Behind a completed barrier on this node.
-    Persisted,
-}
-
 /// A stream of the shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEntry {
@@ -32,8 +22,6 @@ pub struct StreamEntry {
     pub id: u64,
     /// Name that clients may use instead.
     pub name: String,
-    /// Which watermark lets its messages out.
-    pub visibility: Visibility,
 }
 
 /// A publisher that may claim a life.

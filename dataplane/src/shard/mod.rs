@@ -25,7 +25,7 @@ use mstream_pmem::region::Region;
 use mstream_pmem::wal::{RecordAt, StreamSlot, Wal};
 
 use crate::Outbox;
-pub use config::{Limits, PortAddress, PublisherEntry, ShardConfig, StreamEntry, Visibility};
+pub use config::{Limits, PortAddress, PublisherEntry, ShardConfig, StreamEntry};
 use cookie::Secret;
 pub use counters::{Counters, Refusal};
 use deliver::Subscription;
@@ -61,8 +61,7 @@ pub struct Now {
 struct Stream {
     slot: StreamSlot,
     id: u64,
-    visibility: Visibility,
-    /// Offset behind the last message that the visibility rule lets out.
+    /// Offset behind the last committed message: subscriptions see no further.
     visible_end: u64,
     /// First of the subscriptions of this stream.
     subscriptions: u32,
@@ -125,7 +124,6 @@ impl<R: Region, F: Frame> Shard<R, F> {
             streams.push(Stream {
                 slot,
                 id: entry.id,
-                visibility: entry.visibility,
                 visible_end: wal.stream(slot).next_offset,
                 subscriptions: NONE,
             });

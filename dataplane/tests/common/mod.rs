@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use mstream_dataplane::{
-    Limits, Now, Outbox, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry, Visibility,
+    Limits, Now, Outbox, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry,
 };
 use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
 use mstream_nic::{Frame, Peer};
@@ -106,11 +106,7 @@ pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
         }],
         udp_port: SHARD_PORT,
         limits,
-        streams: vec![StreamEntry {
-            id: STREAM,
-            name: "trades".to_string(),
-            visibility: Visibility::Committed,
-        }],
+        streams: vec![StreamEntry { id: STREAM, name: "trades".to_string() }],
         publishers: vec![PublisherEntry { id: PUBLISHER, name: "feed".to_string() }],
         secret: [3; 16],
     };

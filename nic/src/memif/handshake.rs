@@ -70,7 +70,9 @@ impl Handshake {
             }
             // The ring's eventfd is closed: it is for interrupts, which are never sent.
             Message::AddRing(ring) => self.add_ring(ring)?,
-            Message::Connect { .. } => return self.connect().map(|rings| Step::Connect(rings.into())),
+            Message::Connect { .. } => {
+                return self.connect().map(|rings| Step::Connect(rings.into()));
+            }
             Message::Disconnect { .. } => return Ok(Step::Close),
             Message::Ack | Message::Hello(_) | Message::Connected { .. } => {
                 return Err("a server's message from a client");
@@ -104,15 +106,17 @@ impl Handshake {
         if usize::from(index) != self.regions.len() || self.regions.len() == MAX_REGIONS {
             return Err("region index out of order or too high");
         }
-        let memory_bytes = self.memory_bytes.checked_add(size).filter(|all| {
-            size > 0 && *all <= limits.max_memory_bytes
-        });
+        let memory_bytes = self
+            .memory_bytes
+            .checked_add(size)
+            .filter(|all| size > 0 && *all <= limits.max_memory_bytes);
         self.memory_bytes = memory_bytes.ok_or("region is empty or over the memory limit")?;
         let len = usize::try_from(size).map_err(|_| "region is over the memory limit")?;
         if !limits.trusted {
             // Only memory that can neither be truncated nor run out can be polled without a risk of
             // SIGBUS. Huge pages are refused because a punched hole may find no page again.
-            let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+            let sealed =
+                fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
             let tmpfs = fstatfs(&file).is_ok_and(|found| found.f_type as u64 == TMPFS_MAGIC);
             if !sealed || !tmpfs {
                 return Err("region is not a memfd sealed against shrinking");
@@ -131,7 +135,8 @@ impl Handshake {
         if ring.index != 0 {
             return Err("more than one ring each way");
         }
-        let region = self.regions.get(usize::from(ring.region)).ok_or("ring in an unknown region")?;
+        let region =
+            self.regions.get(usize::from(ring.region)).ok_or("ring in an unknown region")?;
         if ring.ring_log2 > MAX_RING_LOG2 {
             return Err("ring has over 2^14 slots");
         }

@@ -160,9 +160,7 @@ impl Message {
             }),
             CONNECT => Message::Connect { name: from.text(NAME_BYTES) },
             CONNECTED => Message::Connected { name: from.text(NAME_BYTES) },
-            DISCONNECT => {
-                Message::Disconnect { code: from.u32(), reason: from.text(REASON_BYTES) }
-            }
+            DISCONNECT => Message::Disconnect { code: from.u32(), reason: from.text(REASON_BYTES) },
             _ => return Err("unknown type of control message"),
         })
     }
@@ -271,7 +269,8 @@ mod tests {
 
     #[test]
     fn fields_are_packed_where_other_implementations_expect_them() {
-        let init = Message::Init(Init { version: VERSION, id: 0x0102_0304, mode: 0, name: "n".into() });
+        let init =
+            Message::Init(Init { version: VERSION, id: 0x0102_0304, mode: 0, name: "n".into() });
         let bytes = init.encode();
         assert_eq!(&bytes[..9], &[3, 0, 0, 2, 4, 3, 2, 1, 0]);
         assert_eq!(&bytes[33..35], b"n\0");
@@ -292,7 +291,9 @@ mod tests {
         assert!(Message::decode(&[0xff; 128]).is_err());
         let mut bytes = [b'a'; 128];
         bytes[..4].copy_from_slice(&[6, 0, 0x1b, 0xff]);
-        let Ok(Message::Connect { name }) = Message::decode(&bytes) else { panic!("not a connect") };
+        let Ok(Message::Connect { name }) = Message::decode(&bytes) else {
+            panic!("not a connect")
+        };
         assert_eq!(name.len(), NAME_BYTES);
         assert!(name.starts_with("??aa"));
     }

@@ -60,7 +60,8 @@ impl Mapping {
         let mapping = Mapping { base, len };
         // MAP_POPULATE keeps quiet about pages that it could not get; this does not.
         // SAFETY: the range is the mapping made above, and populating changes no contents.
-        match unsafe { rustix::mm::madvise(base.as_ptr().cast(), len, Advice::LinuxPopulateWrite) } {
+        match unsafe { rustix::mm::madvise(base.as_ptr().cast(), len, Advice::LinuxPopulateWrite) }
+        {
             // INVAL: a kernel before 5.14, that cannot tell.
             Ok(()) | Err(Errno::INVAL) => Ok(mapping),
             Err(errno) => Err(errno),
@@ -165,9 +166,8 @@ impl Ring {
             return Err("wrong cookie in a ring");
         }
         // SAFETY: both lie inside the ring, checked by `ring_base`.
-        let (head, tail, slots) = unsafe {
-            (base.add(HEAD_AT).cast(), base.add(TAIL_AT).cast(), base.add(SLOTS_AT))
-        };
+        let (head, tail, slots) =
+            unsafe { (base.add(HEAD_AT).cast(), base.add(TAIL_AT).cast(), base.add(SLOTS_AT)) };
         let (theirs, ours) = match role {
             Role::Client => (tail, head),
             Role::Server => (head, tail),

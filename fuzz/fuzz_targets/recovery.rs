@@ -1,0 +1,61 @@
+//! Any bytes behind valid segment headers: recovery never panics, and recovering twice gives the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mstream_pmem::region::Region;
+use mstream_pmem::sim::SimRegion;
+use mstream_pmem::wal::{AppendData, TableLimits, Wal, WalConfig};
+
+const SLOTS: u32 = 6;
+const SLOT_BYTES: u64 = 16 * 1024;
+
+fn config(new_log_id: u8) -> WalConfig {
+    WalConfig {
+        shard: 0,
+        new_log_id: [new_log_id; 16],
+        boot_id: [1; 16],
+        tables: TableLimits { streams: 4, publications: 8, publishers: 4 },
+        ready_segments: 1,
+        time_ns: 1,
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let slots: Vec<u32> = (0..SLOTS).collect();
+    let region = SimRegion::new(SLOTS, SLOT_BYTES, 0);
+    let Ok((mut wal, _)) = Wal::open(region, &slots, config(5)) else { panic!("an empty log opens") };
+    let stream = wal.open_stream(1).expect("room");
+    let publication = wal.open_publication(2, stream).expect("room");
+    for n in 0..20u8 {
+        let block = [n; 200];
+        let data = AppendData {
+            stream,
+            publication,
+            incarnation: 1,
+            count: 1,
+            block_crc: mstream_wire::crc32c(&block),
+            time_ns: u64::from(n),
+            block: &block,
+        };
+        wal.append_data(&data).expect("room");
+    }
+    wal.barrier();
+    // Each three bytes of input damage one byte: place, place, value.
+    let mut region = wal.into_region().after_kill();
+    for change in bytes.chunks_exact(3) {
+        let at = (u64::from(change[0]) << 8 | u64::from(change[1])) % (SLOT_BYTES * 2);
+        region.store(at, &change[2..]);
+    }
+    let once = Wal::open(region.after_kill(), &slots, config(6));
+    let again = Wal::open(region.after_kill(), &slots, config(6));
+    match (once, again) {
+        (Ok((wal, report)), Ok((_, same))) => {
+            assert_eq!(report, same);
+            assert!(report.messages <= 20);
+            let (_, third) = Wal::open(wal.into_region().after_kill(), &slots, config(6)).expect("sound");
+            assert_eq!((third.records, third.messages), (report.records, report.messages));
+        }
+        (Err(_), Err(_)) => {}
+        _ => panic!("the same bytes were recovered differently"),
+    }
+});

@@ -1,0 +1,46 @@
+//! Any frames into a shard, raw and as well-formed datagrams: no panic, and the tables stay bounded.
+#![no_main]
+
+#[path = "../../dataplane/tests/common/mod.rs"]
+mod common;
+
+use common::{Client, World, datagram};
+use libfuzzer_sys::fuzz_target;
+use mstream_wire::{DatagramHeader, crc32c};
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut world = World::new();
+    let mut client = Client::claiming(1001, 1);
+    world.open(&mut client);
+    let open = client.open_stream(1, b"trades");
+    world.exchange(&mut client, &open);
+    let subscribe = client.subscribe(0, 0, 100, [0; 16], 0);
+    world.exchange(&mut client, &subscribe);
+    for piece in bytes.split(|byte| *byte == 0xff) {
+        let Some((how, piece)) = piece.split_first() else { continue };
+        match how % 4 {
+            0 => world.frame(piece.to_vec()),
+            1 => world.frame(client.wrap(piece)),
+            how => {
+                // The piece as the frames of a datagram with a right header and check.
+                let header = match how {
+                    2 => DatagramHeader::new(client.slot, client.token, 1, 0),
+                    _ => DatagramHeader::outside(0),
+                };
+                let mut whole = datagram(&header, |_| {});
+                whole.extend_from_slice(piece);
+                whole.truncate(1400);
+                let mut covered = whole[..28].to_vec();
+                covered.extend_from_slice(&whole[32..]);
+                whole[28..32].copy_from_slice(&crc32c(&covered).to_le_bytes());
+                world.frame(client.wrap(&whole));
+            }
+        }
+        world.finish();
+        world.out.sent.clear();
+        world.pass(3_000_000);
+    }
+    assert!(world.shard.sessions() <= 16);
+    let counters = world.shard.counters();
+    assert!(counters.frames_used <= counters.frames_in);
+});
