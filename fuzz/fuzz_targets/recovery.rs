@@ -23,7 +23,9 @@ fn config(new_log_id: u8) -> WalConfig {
 fuzz_target!(|bytes: &[u8]| {
     let slots: Vec<u32> = (0..SLOTS).collect();
     let region = SimRegion::new(SLOTS, SLOT_BYTES, 0);
-    let Ok((mut wal, _)) = Wal::open(region, &slots, config(5)) else { panic!("an empty log opens") };
+    let Ok((mut wal, _)) = Wal::open(region, &slots, config(5)) else {
+        panic!("an empty log opens")
+    };
     let stream = wal.open_stream(1).expect("room");
     let publication = wal.open_publication(2, stream).expect("room");
     for n in 0..20u8 {
@@ -52,7 +54,8 @@ fuzz_target!(|bytes: &[u8]| {
         (Ok((wal, report)), Ok((_, same))) => {
             assert_eq!(report, same);
             assert!(report.messages <= 20);
-            let (_, third) = Wal::open(wal.into_region().after_kill(), &slots, config(6)).expect("sound");
+            let (_, third) =
+                Wal::open(wal.into_region().after_kill(), &slots, config(6)).expect("sound");
             assert_eq!((third.records, third.messages), (report.records, report.messages));
         }
         (Err(_), Err(_)) => {}
