@@ -189,7 +189,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return;
         }
         self.sessions[slot].asked_time = beat.time.get();
-        self.owe(slot, owes::BEAT);
+        // The credit is said again too: a publisher whose last credit was lost would wait for ever.
+        self.owe(slot, owes::BEAT | owes::CREDIT);
         let mut index = self.sessions[slot].publications;
         while let Some(publication) = self.publications.at(index) {
             let next = publication.next;

@@ -1,0 +1,307 @@
+//! One stream that a session reads: order, gaps, credit, positions over restarts.
+
+use mstream_nic::Port;
+use mstream_wire::{
+    Beat, Block, Code, Credit, Data, DatagramWriter, Skip, SubscribeHeader, Subscribed,
+};
+
+use crate::backoff::Backoff;
+use crate::event::{Event, Stop, SubscriptionId};
+use crate::link::Link;
+use crate::session::Session;
+use crate::stream::StreamRef;
+
+/// Subscribing is asked for again after this long at first, and at most after the second.
+const ASK_NS: (u64, u64) = (20_000_000, 1_000_000_000);
+/// Asking again because of a gap: as above.
+const GAP_NS: (u64, u64) = (1_000_000, 100_000_000);
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The first message that is held.
+    Earliest,
+    /// Behind the last visible message.
+    Latest,
+    /// A message by its offset.
+    Offset(u64),
+    /// The first message that was stored at or after a time, in ns since 1970.
+    Time(u64),
+    /// An offset that was read before: says *diverged* if the log lost what lay before it.
+    Position(Position),
+}
+
+/// Where a reader of a stream stands; enough to go on after a restart of the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Offset of the next message.
+    pub offset: u64,
+    /// The log that the offset comes from.
+    pub log_id: [u8; 16],
+    /// Epoch of the datagram that was used last.
+    pub epoch: u32,
+}
+
+pub(crate) struct Subscription {
+    id: SubscriptionId,
+    pub(crate) session: usize,
+    pub(crate) request: u32,
+    stream: StreamRef,
+    from: From,
+    /// Messages that the shard may send beyond what was taken.
+    window: u64,
+    /// True while the current request is answered.
+    answered: bool,
+    stopped: bool,
+    handle: u32,
+    /// The next offset, the log and the epoch it comes from, once known.
+    position: Option<Position>,
+    limit: u64,
+    owes_credit: bool,
+    ask: Backoff,
+    gap: Backoff,
+    gap_at: Option<u64>,
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        id: SubscriptionId,
+        session: usize,
+        stream: StreamRef,
+        from: From,
+        window: u64,
+    ) -> Subscription {
+        let mut subscription = Subscription {
+            id,
+            session,
+            request: id.0 as u32,
+            stream,
+            from,
+            window: window.max(2),
+            answered: false,
+            stopped: false,
+            handle: 0,
+            position: None,
+            limit: 0,
+            owes_credit: false,
+            ask: Backoff::new(ASK_NS.0, ASK_NS.1),
+            gap: Backoff::new(GAP_NS.0, GAP_NS.1),
+            gap_at: None,
+        };
+        subscription.seek(from);
+        subscription
+    }
+
+    /// Starts anew from another place.
+    pub(crate) fn seek(&mut self, from: From) {
+        self.from = from;
+        self.position = match from {
+            From::Position(position) => Some(position),
+            _ => None,
+        };
+        self.stopped = false;
+        self.on_lost();
+    }
+
+    /// The session ended, or the subscription is to be asked for again.
+    pub(crate) fn on_lost(&mut self) {
+        self.answered = false;
+        self.owes_credit = false;
+        self.ask.reset();
+    }
+
+    #[inline]
+    pub(crate) fn has_handle(&self, handle: u32) -> bool {
+        self.answered && self.handle == handle
+    }
+
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Adds what keeps the shard sending even when an earlier credit was lost.
+    pub(crate) fn add_credit(&self, writer: &mut DatagramWriter<'_>) {
+        if self.answered && !self.stopped {
+            writer.credit(&Credit {
+                head: Credit::HEAD,
+                handle: self.handle.into(),
+                limit: self.limit.into(),
+            });
+        }
+    }
+
+    #[inline]
+    pub(crate) fn drive<P: Port>(
+        &mut self,
+        now_ns: u64,
+        session: &mut Session,
+        link: &mut Link<P>,
+    ) {
+        if self.stopped || !session.is_ready() {
+            return;
+        }
+        if !self.answered {
+            if self.ask.due(now_ns) {
+                self.subscribe(now_ns, session, link);
+            }
+        } else if self.gap_at.is_some() {
+            if self.gap.due(now_ns) {
+                self.subscribe(now_ns, session, link);
+            }
+        } else if self.owes_credit {
+            let header = session.next_header();
+            if link.send(&header, |writer| self.add_credit(writer)) {
+                self.owes_credit = false;
+                session.sent(now_ns);
+            }
+        }
+    }
+
+    fn subscribe<P: Port>(&mut self, now_ns: u64, session: &mut Session, link: &mut Link<P>) {
+        let (kind, from, log_id, epoch) = match (self.position, self.from) {
+            (Some(position), _) | (None, From::Position(position)) => {
+                (2, position.offset, position.log_id, position.epoch)
+            }
+            (None, From::Earliest) => (0, 0, [0; 16], 0),
+            (None, From::Latest) => (1, 0, [0; 16], 0),
+            (None, From::Offset(offset)) => (2, offset, [0; 16], 0),
+            (None, From::Time(time)) => (3, time, [0; 16], 0),
+        };
+        let header = session.next_header();
+        link.send(&header, |writer| {
+            writer.subscribe(
+                &SubscribeHeader {
+                    head: SubscribeHeader::HEAD,
+                    request: self.request.into(),
+                    stream: self.stream.id().into(),
+                    from: from.into(),
+                    credit: self.window.into(),
+                    log_id,
+                    epoch: epoch.into(),
+                    from_kind: kind,
+                    reserved: 0,
+                    name_length: 0.into(),
+                    reserved2: 0.into(),
+                },
+                self.stream.name(),
+            );
+        });
+        session.asked(now_ns);
+    }
+
+    pub(crate) fn on_subscribed(
+        &mut self,
+        session: &Session,
+        answer: &Subscribed,
+        on: &mut impl FnMut(Event<'_>),
+    ) {
+        if self.stopped {
+            return;
+        }
+        let start = answer.start.get();
+        match Code::from_number(answer.code.get()) {
+            Some(Code::Ok) => {}
+            // A full table may get room: the question is repeated.
+            Some(Code::LimitReached) => return,
+            Some(Code::OffsetGone) => {
+                return self.stop(Stop::OffsetGone { earliest: start }, on);
+            }
+            Some(Code::Diverged) => {
+                let next = self.position.map_or(start, |position| position.offset);
+                return self.stop(Stop::Diverged { next, common: start }, on);
+            }
+            code => return self.stop(Stop::Refused(code.unwrap_or(Code::Unsupported)), on),
+        }
+        let first = !self.answered;
+        self.answered = true;
+        self.handle = answer.handle.get();
+        self.limit = answer.limit.get();
+        if self.position.is_none() {
+            // Nothing was used yet, so there is nothing that could have diverged.
+            let (log_id, epoch) = (session.log_id, session.epoch);
+            self.position = Some(Position { offset: start, log_id, epoch });
+        }
+        if first {
+            let end = answer.end.get();
+            on(Event::Subscribed { subscription: self.id, start, end });
+        }
+    }
+
+    fn stop(&mut self, why: Stop, on: &mut impl FnMut(Event<'_>)) {
+        self.stopped = true;
+        self.answered = false;
+        self.gap_at = None;
+        on(Event::SubscriptionStopped { subscription: self.id, why });
+    }
+
+    /// Takes a deliver frame; false when its block is damaged.
+    #[inline]
+    pub(crate) fn on_deliver(
+        &mut self,
+        epoch: u32,
+        data: &Data<'_>,
+        on: &mut impl FnMut(Event<'_>),
+    ) -> bool {
+        let Some(position) = &mut self.position else { return true };
+        let (first, count) = (data.header.number.get(), data.header.count.get());
+        let end = first.saturating_add(u64::from(count));
+        if first > position.offset {
+            // Something was lost: it is asked for, and what comes meanwhile is dropped.
+            if self.gap_at != Some(position.offset) {
+                self.gap_at = Some(position.offset);
+                self.gap.reset();
+            }
+            return true;
+        }
+        if end <= position.offset {
+            return true;
+        }
+        let Ok(block) = Block::parse(data.block, count, data.header.block_crc.get()) else {
+            return false;
+        };
+        let publisher = data.header.tag.get();
+        for (offset, message) in (first..end).zip(block.messages()) {
+            if offset >= position.offset {
+                on(Event::Message { subscription: self.id, offset, publisher, message });
+            }
+        }
+        position.offset = end;
+        position.epoch = epoch;
+        self.advanced();
+        true
+    }
+
+    pub(crate) fn on_skip(&mut self, epoch: u32, skip: &Skip, on: &mut impl FnMut(Event<'_>)) {
+        let Some(position) = &mut self.position else { return };
+        let (from, to) = (skip.from.get(), skip.to.get());
+        if from <= position.offset && position.offset < to {
+            let from = position.offset;
+            position.offset = to;
+            position.epoch = epoch;
+            let reason = skip.reason.get();
+            on(Event::Skipped { subscription: self.id, from, to, reason });
+            self.advanced();
+        }
+    }
+
+    /// The position moved: a gap is closed, and credit is raised once half of it was used.
+    #[inline]
+    fn advanced(&mut self) {
+        self.gap_at = None;
+        let Some(position) = &self.position else { return };
+        let limit = position.offset.saturating_add(self.window);
+        if limit.saturating_sub(self.limit) >= self.window / 2 {
+            self.limit = limit;
+            self.owes_credit = true;
+        }
+    }
+
+    /// The shard says what it sent: more than came means that the end was lost.
+    pub(crate) fn on_beat(&mut self, beat: &Beat) {
+        let Some(position) = &self.position else { return };
+        if beat.next.get() > position.offset && self.gap_at != Some(position.offset) {
+            self.gap_at = Some(position.offset);
+            self.gap.reset();
+        }
+    }
+}
