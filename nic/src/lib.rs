@@ -5,6 +5,8 @@
 //! This crate holds the trait and every port that needs no C library; ports over DPDK live in
 //! `nic/dpdk`.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod headers;
 pub mod memif;
 pub mod pool;
