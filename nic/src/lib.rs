@@ -11,6 +11,7 @@ pub mod headers;
 pub mod memif;
 pub mod pool;
 pub mod port;
+pub mod sim;
 
 pub use pool::{Pool, PoolFrame};
 pub use port::{Capabilities, Frame, FrameQueue, Peer, Port, PortStats};

@@ -1,0 +1,105 @@
+//! A port of a simulated network.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::pool::{MAX_FRAME, Pool, PoolFrame};
+use crate::port::{Capabilities, Frame, FrameQueue, Peer, Port, PortStats};
+
+use super::network::Network;
+use super::{Endpoint, SEND_QUEUE};
+
+/// A port of a [`SimNet`](super::SimNet); leaves the network when it is dropped.
+///
+/// Up to [`SEND_QUEUE`] frames wait for the next flush. Arrived frames wait while the pool is empty.
+/// Its only peer is [`Peer::WIRE`]; who gets a frame is a matter of its destination address.
+#[derive(Debug)]
+pub struct SimPort {
+    network: Rc<RefCell<Network>>,
+    endpoint: Endpoint,
+    pool: Pool,
+    leaving: VecDeque<PoolFrame>,
+    stats: PortStats,
+}
+
+impl SimPort {
+    pub(super) fn new(network: Rc<RefCell<Network>>, endpoint: Endpoint, frames: usize) -> SimPort {
+        SimPort {
+            network,
+            endpoint,
+            pool: Pool::new(frames),
+            leaving: VecDeque::with_capacity(SEND_QUEUE),
+            stats: PortStats::default(),
+        }
+    }
+
+    /// The port's name in its network.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+}
+
+impl Port for SimPort {
+    type Frame = PoolFrame;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            ethernet: true,
+            max_frame: MAX_FRAME,
+            rx_checksums_verified: false,
+            syscalls: false,
+        }
+    }
+
+    fn receive(&mut self, into: &mut FrameQueue<PoolFrame>, max: usize) -> usize {
+        let mut network = self.network.borrow_mut();
+        for got in 0..max {
+            let Some(mut frame) = self.pool.take() else { return got };
+            // Whatever arrives was a frame of a port like this one, so it fits.
+            if !network.receive(self.endpoint, |bytes| _ = frame.fill(bytes)) {
+                return got;
+            }
+            frame.set_peer(Peer::WIRE);
+            self.stats.rx_frames += 1;
+            self.stats.rx_bytes += frame.bytes().len() as u64;
+            into.push_back(frame);
+        }
+        max
+    }
+
+    fn send(&mut self, frame: PoolFrame) -> Result<(), PoolFrame> {
+        if self.leaving.len() == SEND_QUEUE {
+            return Err(frame);
+        }
+        self.leaving.push_back(frame);
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        let mut network = self.network.borrow_mut();
+        for frame in self.leaving.drain(..) {
+            network.send(self.endpoint, frame.bytes());
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += frame.bytes().len() as u64;
+        }
+    }
+
+    fn frame(&mut self) -> Option<PoolFrame> {
+        self.pool.take()
+    }
+
+    fn stats(&self) -> PortStats {
+        self.stats
+    }
+
+    fn frames_out(&self) -> usize {
+        self.pool.out()
+    }
+}
+
+impl Drop for SimPort {
+    fn drop(&mut self) {
+        self.network.borrow_mut().detach(self.endpoint);
+    }
+}
