@@ -3,6 +3,8 @@
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::checks;
+
 /// Where records begin in a segment.
 pub const SEGMENT_DATA_AT: u64 = 4096;
 /// Where the two copies of the segment header stand.
@@ -287,18 +289,11 @@ impl RecordHeader {
         if self.local & 1 != 0 {
             return previous;
         }
-        let mut bytes = [0; 4 + 72];
-        bytes[..4].copy_from_slice(&previous.to_le_bytes());
-        bytes[4..].copy_from_slice(&self.as_bytes()[16..88]);
-        crc32c(&bytes)
+        checks::chain(previous, self)
     }
 
     #[inline]
     fn expected_check(&self) -> u32 {
-        let bytes = self.as_bytes();
-        let mut covered = [0; 92];
-        covered[..8].copy_from_slice(&bytes[..8]);
-        covered[8..].copy_from_slice(&bytes[12..]);
-        crc32c(&covered)
+        checks::check(self)
     }
 }

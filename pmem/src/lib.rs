@@ -4,6 +4,9 @@
 //! directory of segment files as one; [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of
 //! one shard, in the format of `docs/wal-format.md`.
 
+mod append;
+#[expect(unsafe_code, reason = "checksums by the processor's instruction")]
+mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
 pub mod format;
@@ -12,9 +15,11 @@ mod index;
 mod mapped;
 #[expect(unsafe_code, reason = "file locks and allocation by system calls")]
 pub mod prepare;
+mod read;
 pub mod recovery;
 pub mod region;
 mod retire;
+mod scan;
 pub mod sim;
 mod tables;
 pub mod wal;

@@ -14,8 +14,8 @@ use crate::region::{Barrier, Level, Region};
 
 /// What may be written and not yet be covered by a barrier, in bytes.
 const WINDOW_BYTES: u64 = 64 * 1024;
-/// Reserved ranges start at a multiple of this, so that slots can hold huge pages.
-const ALIGNMENT: usize = 2 << 20;
+/// Reserved ranges start at a multiple of this at least, so that slots can hold huge pages.
+pub(crate) const ALIGNMENT: u64 = 2 << 20;
 
 /// Reserved addresses for all slots of a region.
 #[derive(Debug)]
@@ -36,12 +36,14 @@ unsafe impl Send for Reservation {}
 unsafe impl Sync for Reservation {}
 
 impl Reservation {
-    pub(crate) fn new(slots: u32, slot_bytes: u64) -> io::Result<Reservation> {
+    /// Addresses for `slots` slots, from a multiple of `alignment` (a power of two) on.
+    pub(crate) fn new(slots: u32, slot_bytes: u64, alignment: u64) -> io::Result<Reservation> {
         let bytes = u64::from(slots) * slot_bytes;
+        let alignment = alignment as usize;
         let reserved =
             usize::try_from(bytes)
                 .ok()
-                .and_then(|bytes| bytes.checked_add(ALIGNMENT))
+                .and_then(|bytes| bytes.checked_add(alignment))
                 .ok_or_else(|| io::Error::other("the log is larger than the address space"))?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing of ours.
@@ -51,7 +53,7 @@ impl Reservation {
             return Err(io::Error::last_os_error());
         }
         let start = start.cast::<u8>();
-        let base = start.wrapping_add(start.align_offset(ALIGNMENT));
+        let base = start.wrapping_add(start.align_offset(alignment));
         Ok(Reservation { base, start, reserved, slot_bytes, slots })
     }
 
@@ -212,22 +214,27 @@ impl Region for MappedRegion {
     }
 }
 
-/// What a directory's file system promises, found out by mapping a file with MAP_SYNC.
-pub(crate) fn probe_level(dir: &Path, trust_host_pmem: bool) -> io::Result<(Level, bool)> {
+/// What a directory's file system promises, found out by mapping a file of `page` bytes with MAP_SYNC. The file is
+/// gone afterwards, whatever the outcome.
+pub(crate) fn probe_level(
+    dir: &Path,
+    page: u64,
+    trust_host_pmem: bool,
+) -> io::Result<(Level, bool)> {
     let path = dir.join("probe");
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-    let probed = file.set_len(ALIGNMENT as u64).map(|()| {
+    let probed = file.set_len(page).map(|()| {
         let flags = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of our own file at an address of the kernel's choice.
         let mapped = unsafe {
-            libc::mmap(std::ptr::null_mut(), ALIGNMENT, protection, flags, file.as_raw_fd(), 0)
+            libc::mmap(std::ptr::null_mut(), page as usize, protection, flags, file.as_raw_fd(), 0)
         };
         if mapped == libc::MAP_FAILED {
             return false;
         }
         // SAFETY: unmaps what was mapped just now.
-        unsafe { libc::munmap(mapped, ALIGNMENT) };
+        unsafe { libc::munmap(mapped, page as usize) };
         true
     });
     std::fs::remove_file(&path)?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::mapped::{MappedRegion, Reservation, probe_level};
+use crate::mapped::{ALIGNMENT, MappedRegion, Reservation, probe_level};
 use crate::region::Level;
 
 /// hugetlbfs's magic number in statfs (statfs(2)).
@@ -155,19 +155,21 @@ pub struct Preparer {
 pub fn open_dir(config: DirConfig) -> Result<(MappedRegion, Vec<u32>, Preparer), DirError> {
     let dir = &config.dir;
     fs::create_dir_all(dir).map_err(failed(dir, "making the shard's directory"))?;
-    if let Some(page) = huge_page(dir).map_err(failed(dir, "asking for the file system"))?
+    let huge_page = huge_page(dir).map_err(failed(dir, "asking for the file system"))?;
+    if let Some(page) = huge_page
         && !config.segment_bytes.is_multiple_of(page)
     {
         return Err(DirError::HugePage { path: dir.clone(), page });
     }
-    let (level, map_sync) =
-        probe_level(dir, config.trust_host_pmem).map_err(failed(dir, "finding out its level"))?;
+    let page = huge_page.unwrap_or(0).max(ALIGNMENT);
+    let (level, map_sync) = probe_level(dir, page, config.trust_host_pmem)
+        .map_err(failed(dir, "finding out its level"))?;
     if let Some(required) = config.require
         && level < required
     {
         return Err(DirError::Level { path: dir.clone(), found: level, required });
     }
-    let reservation = Reservation::new(config.segments, config.segment_bytes)
+    let reservation = Reservation::new(config.segments, config.segment_bytes, page)
         .map_err(failed(dir, "reserving addresses"))?;
     let reservation = Arc::new(reservation);
     let mut preparer =
@@ -198,35 +200,54 @@ impl Preparer {
         if slot >= self.config.segments {
             return Err(DirError::TooMany { path, slot, slots: self.config.segments });
         }
-        let bytes = self.config.segment_bytes;
+        if !path.exists() {
+            self.make(&path)?;
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
             .open(&path)
             .map_err(failed(&path, "opening the segment"))?;
         let found = file.metadata().map_err(failed(&path, "asking for its size"))?.len();
-        if found != 0 && found != bytes {
-            return Err(DirError::Size { path, found, expected: bytes });
+        let expected = self.config.segment_bytes;
+        if found != expected {
+            return Err(DirError::Size { path, found, expected });
         }
-        // Allocation fails here with a reason, where a store into a hole would kill the process later.
-        // SAFETY: fallocate on a descriptor that `file` owns.
-        let allocated = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
-        if allocated != 0 {
-            let error = io::Error::last_os_error();
-            if found == 0 {
-                // An empty or short file would be taken for a damaged segment at the next start.
-                let _ = fs::remove_file(&path);
-            }
-            return Err(failed(&path, "allocating the segment")(error));
-        }
-        file.sync_all().map_err(failed(&path, "syncing the segment's size"))?;
+        allocate(&file, expected).map_err(failed(&path, "allocating the segment"))?;
         self.reservation.map(slot, &file, self.map_sync).map_err(failed(&path, "mapping"))?;
         self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
         self.next += 1;
         Ok(slot)
+    }
+
+    /// Makes a segment file under a name of its own, then gives it `path`: a segment file of another size was
+    /// damaged, never half made.
+    fn make(&self, path: &Path) -> Result<(), DirError> {
+        let unfinished = path.with_extension("new");
+        let made = self.make_at(&unfinished).and_then(|()| {
+            fs::rename(&unfinished, path).map_err(failed(path, "naming the segment"))
+        });
+        if made.is_err() {
+            // The first error counts; a file that is left over is overwritten by the next try.
+            let _ = fs::remove_file(&unfinished);
+        }
+        made?;
+        let dir = &self.config.dir;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir, "syncing"))
+    }
+
+    fn make_at(&self, path: &Path) -> Result<(), DirError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed(path, "making the segment"))?;
+        allocate(&file, self.config.segment_bytes)
+            .map_err(failed(path, "allocating the segment"))?;
+        file.sync_all().map_err(failed(path, "syncing the segment's size"))
     }
 
     fn path(&self, slot: u32) -> PathBuf {
@@ -260,6 +281,16 @@ impl Preparer {
         }
         Ok(())
     }
+}
+
+/// Gives a file its size and every block of it. Fails with a reason, where a store into a hole would kill the
+/// process later.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: fallocate on a descriptor that `file` owns.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// The size of a huge page if `dir` is on hugetlbfs.

@@ -2,10 +2,13 @@
 //! (`docs/wal-format.md` section 5).
 
 use crate::format::{
-    Kind, LINE, OPENED_AT_START, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT,
-    SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader, crc32c, generation, record_bytes,
+    Kind, OPENED_AT_START, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
+    generation, record_bytes,
 };
 use crate::region::{Level, Region};
+use crate::scan::{
+    Found, base, check_header, fault, headless, read_header, scan, torn, void_from, written_copy,
+};
 use crate::tables::Life;
 use crate::wal::{RecordAt, Segment, TableFull, Wal, WalConfig};
 
@@ -73,24 +76,6 @@ pub struct RecoveryReport {
     pub new_log: bool,
 }
 
-/// A segment as found.
-struct Found {
-    slot: u32,
-    header: SegmentHeader,
-    scan: Scan,
-}
-
-/// How far a segment's records are valid.
-#[derive(Clone, Copy, Debug)]
-struct Scan {
-    end: u64,
-    lsn: u64,
-    chain: u32,
-    epoch: u32,
-    time: u64,
-    rolled: bool,
-}
-
 impl<R: Region> Wal<R> {
     /// Opens the log in `region`, whose slots `slots` exist: recovers what is there, and begins a new epoch in a
     /// fresh segment.
@@ -116,30 +101,41 @@ impl<R: Region> Wal<R> {
             }
         }
         found.sort_by_key(|segment| segment.header.sequence.get());
-        let log_id = found.last().map_or(config.new_log_id, |newest| newest.header.log_id);
+        let log_id = one_log(&found)?.unwrap_or(config.new_log_id);
         report.new_log = found.is_empty();
         report.possible_loss = found.last().is_some_and(|newest| {
             newest.header.level == Level::Process as u8 && newest.header.boot_id != config.boot_id
         });
-        check_order(&found)?;
-        refuse_headless(&region, &blank, found.last(), &log_id)?;
-        for segment in &found {
-            report.torn_tails += usize::from(!segment.scan.rolled && torn(&region, segment));
-            if let Some(fault) = fault(&region, segment, report.possible_loss) {
-                return Err(fault);
-            }
-        }
-        let mut wal = Wal::new(region, config, log_id);
+        let void = void_segments(&found, report.possible_loss)?;
+        refuse_headless(&region, &mut blank, found.last(), &log_id, report.possible_loss)?;
+        let mut ends = vec![0; found.len()];
         // Records from here on in older segments are void.
         let mut cut = u64::MAX;
-        let mut ends = vec![0; found.len()];
-        for (segment, end) in found.iter().zip(&mut ends).rev() {
-            *end = void_from(&wal.region, segment, cut);
+        for ((segment, end), void) in found.iter().zip(&mut ends).zip(&void).rev() {
+            *end = base(&region, segment.slot) + SEGMENT_DATA_AT;
+            if *void {
+                continue;
+            }
+            report.torn_tails += usize::from(!segment.scan.rolled && torn(&region, segment));
+            if !report.possible_loss
+                && let Some(fault) = fault(&region, segment, cut)
+            {
+                return Err(fault);
+            }
+            *end = void_from(&region, segment, cut);
             cut = cut.min(segment.header.base_lsn.get());
         }
-        for (segment, end) in found.iter().zip(&ends) {
+        let mut wal = Wal::new(region, config, log_id);
+        wal.resume(1, 0, config.time_ns);
+        for ((segment, end), void) in found.iter().zip(&ends).zip(&void) {
             wal.apply(segment, *end, &mut report)?;
             wal.epoch = wal.epoch.max(segment.header.base_epoch.get()).max(segment.scan.epoch);
+            let time = wal.time.max(segment.scan.time);
+            if *void {
+                wal.time = time;
+            } else {
+                wal.resume(segment.scan.lsn, segment.scan.chain, time);
+            }
             wal.segments.push_back(Segment {
                 slot: segment.slot,
                 sequence: segment.header.sequence.get(),
@@ -147,19 +143,36 @@ impl<R: Region> Wal<R> {
             });
         }
         report.segments = found.len();
-        if let Some(newest) = found.last() {
-            wal.resume(newest.scan.lsn, newest.scan.chain, newest.scan.time.max(config.time_ns));
-        } else {
-            wal.resume(1, 0, config.time_ns);
-        }
         wal.epoch += 1;
         wal.slots_made = slots.len() as u32;
         wal.ready.extend(blank);
         if wal.ready.is_empty() {
             return Err(RecoveryError::NoFreeSegment { slots: wal.slots_made });
         }
-        wal.begin_epoch().map_err(RecoveryError::Sync)?;
+        wal.settle(slots).and_then(|()| wal.begin_epoch()).map_err(RecoveryError::Sync)?;
+        wal.refill_reserve();
         Ok((wal, report))
+    }
+
+    /// Makes durable what recovery relied on. After a kill of the process the memory shows stores that a power
+    /// cut could still take back: a header half wiped, the header of the newest segment, its last records.
+    fn settle(&mut self, slots: &[u32]) -> std::io::Result<()> {
+        for slot in self.ready.clone() {
+            for copy in SEGMENT_HEADER_AT {
+                if written_copy(&self.region, slot, copy) {
+                    // What a torn write left: the next header in this slot starts from zeros again.
+                    let at = self.base(slot) + copy;
+                    self.region.store(at, &[0; SEGMENT_HEADER_BYTES]);
+                }
+            }
+        }
+        for slot in slots {
+            self.region.sync(self.base(*slot), SEGMENT_DATA_AT as usize)?;
+        }
+        if let Some(newest) = self.segments.back() {
+            self.region.sync(self.base(newest.slot), self.region.slot_bytes() as usize)?;
+        }
+        Ok(())
     }
 
     /// Rebuilds index and tables from one segment's valid records.
@@ -270,203 +283,113 @@ impl<R: Region> Wal<R> {
     }
 }
 
-fn base<R: Region>(region: &R, slot: u32) -> u64 {
-    u64::from(slot) * region.slot_bytes()
-}
-
-/// The newer of the valid header copies.
-fn read_header<R: Region>(region: &R, slot: u32) -> Option<SegmentHeader> {
-    SEGMENT_HEADER_AT
-        .into_iter()
-        .filter_map(|copy| {
-            SegmentHeader::read(region.bytes(base(region, slot) + copy, SEGMENT_HEADER_BYTES))
-        })
-        .max_by_key(|header| header.sequence.get())
-}
-
-fn check_header<R: Region>(
-    region: &R,
-    slot: u32,
-    header: &SegmentHeader,
-    shard: u32,
-) -> Result<(), RecoveryError> {
-    let what = if header.version.get() != 1 {
-        format!("format version {} (this program reads 1)", header.version.get())
-    } else if header.shard.get() != shard {
-        format!("it belongs to shard {}, not {shard}", header.shard.get())
-    } else if header.segment_bytes.get() != region.slot_bytes() {
-        format!(
-            "it was made for segments of {} bytes, not {}",
-            header.segment_bytes.get(),
-            region.slot_bytes()
-        )
-    } else {
-        return Ok(());
+/// The id that all segments share, if there are any.
+fn one_log(found: &[Found]) -> Result<Option<[u8; 16]>, RecoveryError> {
+    let count = |id: &[u8; 16]| found.iter().filter(|other| other.header.log_id == *id).count();
+    // The stranger is the one that fewer segments agree with.
+    let Some(log_id) = found.iter().map(|segment| segment.header.log_id).max_by_key(count) else {
+        return Ok(None);
     };
-    Err(RecoveryError::Foreign { slot, what })
-}
-
-/// One log, consecutive sequences, each segment a continuation of the one before.
-fn check_order(found: &[Found]) -> Result<(), RecoveryError> {
-    for pair in found.windows(2) {
-        let [before, after] = pair else { continue };
-        if before.header.log_id != after.header.log_id {
-            let what = "it belongs to another log".to_string();
-            return Err(RecoveryError::Foreign { slot: before.slot, what });
-        }
-        let expected = before.header.sequence.get() + 1;
-        if after.header.sequence.get() != expected {
-            return Err(RecoveryError::Missing {
-                missing: expected,
-                before: before.slot,
-                after: after.slot,
-            });
-        }
-        let base = after.header.base_lsn.get();
-        let fits = if after.header.reason == OPENED_AT_START {
-            base <= before.scan.lsn
-        } else {
-            before.scan.rolled
-                && base == before.scan.lsn
-                && after.header.base_chain.get() == before.scan.chain
-        };
-        if !fits {
-            let what = format!(
-                "its records end before lsn {}, but the next segment goes on at lsn {base}",
-                before.scan.lsn
-            );
-            return Err(RecoveryError::Fault { slot: before.slot, at: before.scan.end, what });
-        }
+    match found.iter().find(|segment| segment.header.log_id != log_id) {
+        Some(stranger) => Err(RecoveryError::Foreign {
+            slot: stranger.slot,
+            what: "it belongs to another log".to_string(),
+        }),
+        None => Ok(Some(log_id)),
     }
-    Ok(())
 }
 
-/// A slot without a header must not hold the records of the segment that would come next (or, without any
-/// segment, of any): both copies of its header were damaged then, and its records are not to be lost.
+/// Why `after` does not continue `before`, if it does not.
+fn misfit(before: &Found, after: &Found) -> Option<RecoveryError> {
+    let expected = before.header.sequence.get() + 1;
+    if after.header.sequence == before.header.sequence {
+        let what = format!("it has the same number as the one in slot {}", before.slot);
+        return Some(RecoveryError::Foreign { slot: after.slot, what });
+    }
+    if after.header.sequence.get() != expected {
+        return Some(RecoveryError::Missing {
+            missing: expected,
+            before: before.slot,
+            after: after.slot,
+        });
+    }
+    let base = after.header.base_lsn.get();
+    let fits = if after.header.reason == OPENED_AT_START {
+        base <= before.scan.lsn
+    } else {
+        before.scan.rolled
+            && base == before.scan.lsn
+            && after.header.base_chain.get() == before.scan.chain
+    };
+    if fits {
+        return None;
+    }
+    let at = before.scan.end - u64::from(before.slot) * before.header.segment_bytes.get();
+    let what = format!(
+        "its records end before lsn {}, but the next segment goes on at lsn {base}",
+        before.scan.lsn
+    );
+    Some(RecoveryError::Fault { slot: before.slot, at, what })
+}
+
+/// Which segments do not count. Each that counts continues the one before; where that is not so, a later start
+/// has gone on from what was left after a possible loss, and all between are void. After a possible loss
+/// everything behind the first misfit is.
+fn void_segments(found: &[Found], possible_loss: bool) -> Result<Vec<bool>, RecoveryError> {
+    let mut void = vec![false; found.len()];
+    let (mut last, mut next) = (0, 1);
+    while next < found.len() {
+        let mut end = next;
+        if let Some(error) = misfit(&found[last], &found[next]) {
+            let accepted = (next + 1..found.len()).find(|later| {
+                let header = &found[*later].header;
+                header.reason == OPENED_AT_START && header.base_lsn.get() <= found[last].scan.lsn
+            });
+            end = match accepted {
+                Some(start) => start,
+                None if possible_loss => found.len(),
+                None => return Err(error),
+            };
+            void[next..end].fill(true);
+        }
+        (last, next) = (end, end + 1);
+    }
+    Ok(void)
+}
+
+/// A slot without a valid header whose header was damaged is refused: its records are not to be lost. It was,
+/// when both copies hold something (writing and wiping touch one at a time), or when there are records of the
+/// segment that would come next (without any segment, of any). After a possible loss the latter slots are
+/// accepted, but used last, so that the next segment does not stand on its own namesake's records.
 fn refuse_headless<R: Region>(
     region: &R,
-    blank: &[u32],
+    blank: &mut [u32],
     newest: Option<&Found>,
     log_id: &[u8; 16],
+    possible_loss: bool,
 ) -> Result<(), RecoveryError> {
     let next = newest.map(|newest| generation(log_id, newest.header.sequence.get() + 1));
-    for slot in blank {
-        let (mut at, end) = (SEGMENT_DATA_AT, region.slot_bytes());
-        while at + RECORD_HEADER_BYTES as u64 <= end {
-            let bytes = region.bytes(base(region, *slot) + at, RECORD_HEADER_BYTES);
-            if let Some(record) = RecordHeader::read(bytes)
-                && next.is_none_or(|next| record.generation.get() == next)
-            {
-                let what = "there is a record, but no valid segment header".to_string();
-                return Err(RecoveryError::Fault { slot: *slot, at, what });
-            }
-            at += LINE;
+    let mut first_kept = blank.len();
+    for index in (0..blank.len()).rev() {
+        let slot = blank[index];
+        let records = headless(region, slot, next);
+        let damaged = SEGMENT_HEADER_AT.into_iter().all(|copy| written_copy(region, slot, copy));
+        if !possible_loss && (damaged || records.is_some()) {
+            let (at, what) = match records {
+                Some(at) => (at, "there is a record, but no valid segment header"),
+                None => (0, "both copies of the segment header are damaged"),
+            };
+            return Err(RecoveryError::Fault { slot, at, what: what.to_string() });
         }
+        if records.is_some() {
+            first_kept -= 1;
+            blank[index..=first_kept].rotate_left(1);
+        }
+    }
+    if first_kept == 0 && !blank.is_empty() {
+        let what = "there is a record, but no valid segment header, and no other slot is free";
+        let at = SEGMENT_DATA_AT;
+        return Err(RecoveryError::Fault { slot: blank[0], at, what: what.to_string() });
     }
     Ok(())
-}
-
-/// The record at `address` if it follows (`lsn`, `chain`, `epoch`) in a segment of this generation.
-fn follows<'a, R: Region>(
-    region: &'a R,
-    address: u64,
-    end: u64,
-    generation: u32,
-    scan: &Scan,
-) -> Option<&'a RecordHeader> {
-    if address + RECORD_HEADER_BYTES as u64 > end {
-        return None;
-    }
-    let header = RecordHeader::read(region.bytes(address, RECORD_HEADER_BYTES))?;
-    let bytes = header.block_bytes.get() as usize;
-    let fits = header.generation.get() == generation
-        && header.lsn.get() == scan.lsn
-        && header.epoch.get() >= scan.epoch
-        && header.time.get() >= scan.time
-        && header.chain.get() == header.chain_after(scan.chain)
-        && Kind::from_number(header.kind).is_some()
-        && (header.kind == Kind::Data as u8) == (header.count.get() > 0)
-        && address + record_bytes(bytes) <= end;
-    let sound = fits
-        && crc32c(region.bytes(address + RECORD_HEADER_BYTES as u64, bytes))
-            == header.block_crc.get();
-    sound.then_some(header)
-}
-
-/// Walks a segment's valid records.
-fn scan<R: Region>(region: &R, slot: u32, header: &SegmentHeader) -> Scan {
-    let base = base(region, slot);
-    let end = base + region.slot_bytes();
-    let mut scan = Scan {
-        end: base + SEGMENT_DATA_AT,
-        lsn: header.base_lsn.get(),
-        chain: header.base_chain.get(),
-        epoch: header.base_epoch.get(),
-        time: 0,
-        rolled: false,
-    };
-    while let Some(record) = follows(region, scan.end, end, header.generation.get(), &scan) {
-        scan.end += record_bytes(record.block_bytes.get() as usize);
-        scan.chain = record.chain.get();
-        scan.lsn += u64::from(record.local & 1 == 0);
-        scan.epoch = record.epoch.get();
-        scan.time = record.time.get();
-        if record.kind == Kind::Roll as u8 {
-            scan.rolled = true;
-            break;
-        }
-    }
-    scan
-}
-
-/// True when something was written behind the valid records.
-fn torn<R: Region>(region: &R, segment: &Found) -> bool {
-    let behind = segment.scan.end;
-    let room = base(region, segment.slot) + region.slot_bytes() - behind;
-    let generation = segment.header.generation.get().to_le_bytes();
-    room >= LINE && region.bytes(behind, LINE as usize)[4..8] == generation
-}
-
-/// A valid record so far behind the first misfit that a barrier had covered what is damaged.
-fn fault<R: Region>(region: &R, segment: &Found, possible_loss: bool) -> Option<RecoveryError> {
-    if segment.scan.rolled || possible_loss {
-        return None;
-    }
-    let end = base(region, segment.slot) + region.slot_bytes();
-    let mut address = segment.scan.end + segment.header.window_bytes.get();
-    while address + RECORD_HEADER_BYTES as u64 <= end {
-        if let Some(header) = RecordHeader::read(region.bytes(address, RECORD_HEADER_BYTES))
-            && header.generation == segment.header.generation
-            && header.lsn.get() >= segment.scan.lsn
-        {
-            let at = segment.scan.end - base(region, segment.slot);
-            let found = address - base(region, segment.slot);
-            let what = format!(
-                "no valid record with lsn {}, but one with lsn {} at byte {found}",
-                segment.scan.lsn,
-                header.lsn.get()
-            );
-            return Some(RecoveryError::Fault { slot: segment.slot, at, what });
-        }
-        address += LINE;
-    }
-    None
-}
-
-/// Where a segment's records become void because a newer segment begins at lsn `cut`.
-fn void_from<R: Region>(region: &R, segment: &Found, cut: u64) -> u64 {
-    if segment.scan.lsn <= cut {
-        return segment.scan.end;
-    }
-    let mut address = base(region, segment.slot) + SEGMENT_DATA_AT;
-    while address < segment.scan.end {
-        let Some(header) = RecordHeader::read(region.bytes(address, RECORD_HEADER_BYTES)) else {
-            break;
-        };
-        if header.lsn.get() >= cut {
-            break;
-        }
-        address += record_bytes(header.block_bytes.get() as usize);
-    }
-    address
 }

@@ -17,10 +17,10 @@ pub(crate) enum Retire {
     Idle,
     /// The next record to look at.
     Walking(u64),
-    /// What was written again must be behind a completed barrier first.
-    Waiting { lsn: u64 },
-    /// The slot's old header was wiped; that must be behind a completed barrier.
-    Wiped,
+    /// This many copies of the old header were wiped. The first `written` bytes of the log must be behind a
+    /// completed barrier before the next step: what was written again before the first copy is wiped, and
+    /// each wiped copy before what comes after it, so that no crash leaves two copies that do not fit.
+    Wiping { copies: usize, written: u64 },
 }
 
 impl<R: Region> Wal<R> {
@@ -50,7 +50,7 @@ impl<R: Region> Wal<R> {
             Retire::Walking(mut address) => {
                 for _ in 0..records {
                     if address >= segment.end {
-                        self.retire = Retire::Waiting { lsn: self.lsn };
+                        self.retire = Retire::Wiping { copies: 0, written: self.written };
                         return;
                     }
                     match self.retire_record(address) {
@@ -61,28 +61,41 @@ impl<R: Region> Wal<R> {
                 }
                 self.retire = Retire::Walking(address);
             }
-            Retire::Waiting { lsn } => {
-                self.barrier();
-                // Local records consume no lsn, so being behind everything issued is what counts.
-                if self.persisted() >= lsn && self.nothing_in_flight() {
-                    let base = u64::from(segment.slot) * self.region.slot_bytes();
-                    for copy in SEGMENT_HEADER_AT {
-                        self.region.store(base + copy, &[0; SEGMENT_HEADER_BYTES]);
-                        self.region.flush(base + copy, SEGMENT_HEADER_BYTES);
-                    }
-                    self.note_written(2 * SEGMENT_HEADER_BYTES as u64);
-                    self.barrier();
-                    self.retire = Retire::Wiped;
-                }
-            }
-            Retire::Wiped => {
+            Retire::Wiping { copies, written } => {
                 self.barrier();
                 self.persisted();
-                if self.nothing_in_flight() {
+                if !self.covered(written) {
+                    return;
+                }
+                if let Some(copy) = SEGMENT_HEADER_AT.get(copies) {
+                    let at = u64::from(segment.slot) * self.region.slot_bytes() + copy;
+                    self.region.store(at, &[0; SEGMENT_HEADER_BYTES]);
+                    self.region.flush(at, SEGMENT_HEADER_BYTES);
+                    self.note_written(SEGMENT_HEADER_BYTES as u64);
+                    self.barrier();
+                    self.retire = Retire::Wiping { copies: copies + 1, written: self.written };
+                } else {
                     self.segments.pop_front();
                     self.ready.push_back(segment.slot);
                     self.retire = Retire::Idle;
                 }
+            }
+        }
+    }
+
+    /// Recycles until the reserve is whole again, as far as that is possible. For starts, which take a segment
+    /// each and could otherwise use the reserve up; blocks for as long as it takes.
+    pub(crate) fn refill_reserve(&mut self) {
+        while self.slots_ready() < self.reserve
+            && self.slots_made == self.region.slots()
+            && self.segments.len() > 1
+        {
+            let before = (self.retire, self.written, self.completed_written);
+            self.housekeep(usize::MAX);
+            let same = before == (self.retire, self.written, self.completed_written);
+            if same && self.covered(self.written) {
+                // Nothing more can be written again: no room.
+                return;
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! What a store may leave behind at a crash, per 64-byte line: nothing is held back for sure, and nothing is
 //! durable for sure before a barrier behind it completed. Cached stores to one line survive as any prefix in
-//! program order (once flushed and fenced: all). Streamed lines survive as any subset of their aligned
+//! program order, the last of them maybe torn (once flushed and fenced: all). Streamed lines survive as any subset of their aligned
 //! 8-byte words. Aligned 8 bytes never tear. (Intel SDM volume 1, 11.4.4 and 10.4.6; research on persistent
 //! memory calls this the relaxed, line-granular model.)
 
@@ -99,9 +99,10 @@ impl SimRegion {
             if pending.way == Way::Streamed {
                 apply_words(&mut bytes, pending, random());
             } else if !stopped.contains(&pending.line()) {
-                // Program order within a line: once one store was lost, so are those behind it.
+                // Program order within a line: once one store was lost, in part or whole, so are those behind it.
                 if random() & 1 == 0 {
                     stopped.push(pending.line());
+                    apply_words(&mut bytes, pending, random() & random());
                 } else {
                     apply_words(&mut bytes, pending, u64::MAX);
                 }

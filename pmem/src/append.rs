@@ -1,0 +1,303 @@
+//! Appending: records, barriers, and rolling to the next segment (`docs/wal-format.md` section 4). Nothing
+//! here allocates.
+
+use zerocopy::IntoBytes;
+
+use crate::format::{
+    Kind, LINE, OPENED_AT_START, RECORD_HEADER_BYTES, ROLL_BYTES, ROLLED, RecordFields,
+    RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentFields,
+    SegmentHeader, crc32c, record_bytes,
+};
+use crate::region::Region;
+use crate::tables::Life;
+use crate::wal::{AppendData, AppendError, Appended, MAX_IN_FLIGHT, RecordAt, Segment, Wal};
+
+impl<R: Region> Wal<R> {
+    /// Appends a batch: it gets the stream's next offset and the publication's next sequence.
+    ///
+    /// # Errors
+    /// Why it was not appended.
+    #[inline]
+    pub fn append_data(&mut self, data: &AppendData<'_>) -> Result<Appended, AppendError> {
+        debug_assert!(self.index.has_room(), "the arena holds the most records that fit the log");
+        let stream = &self.tables.streams[data.stream.0 as usize];
+        let publication = &self.tables.publications[data.publication.0 as usize];
+        let offset = stream.next_offset;
+        let fields = RecordFields {
+            kind: Kind::Data,
+            local: false,
+            generation: 0,
+            count: data.count,
+            block_bytes: data.block.len() as u32,
+            epoch: self.epoch,
+            block_crc: data.block_crc,
+            lsn: self.lsn,
+            stream: stream.id,
+            offset,
+            publisher: publication.publisher,
+            incarnation: data.incarnation,
+            sequence: publication.sequence + 1,
+            time: data.time_ns,
+        };
+        let at = self.append(fields, data.block)?;
+        let stream = &mut self.tables.streams[data.stream.0 as usize];
+        self.index.push(&mut stream.entries, offset, at.0);
+        stream.next_offset += u64::from(data.count);
+        stream.newest = Some(at);
+        let publication = &mut self.tables.publications[data.publication.0 as usize];
+        publication.sequence += u64::from(data.count);
+        publication.offset = stream.next_offset;
+        publication.incarnation = data.incarnation;
+        publication.newest = Some(at);
+        Ok(Appended { lsn: self.lsn - 1, offset, at })
+    }
+
+    /// Appends the start of a publisher's life.
+    ///
+    /// # Errors
+    /// Why it was not appended.
+    pub fn append_life(
+        &mut self,
+        publisher: u64,
+        incarnation: u64,
+        nonce: &[u8; 16],
+        time_ns: u64,
+    ) -> Result<Appended, AppendError> {
+        if self.tables.lives.len() == self.tables.limits().publishers
+            && !self.tables.lives.contains_key(&publisher)
+        {
+            return Err(AppendError::Full);
+        }
+        let fields = RecordFields {
+            publisher,
+            incarnation,
+            time: time_ns,
+            ..self.plain(Kind::PublisherState, false, nonce)
+        };
+        let at = self.append(fields, nonce)?;
+        self.tables.lives.insert(publisher, Life { incarnation, nonce: *nonce, newest: at });
+        Ok(Appended { lsn: self.lsn - 1, offset: 0, at })
+    }
+
+    /// Fields of a record that says nothing about a stream or publisher.
+    pub(crate) fn plain(&self, kind: Kind, local: bool, block: &[u8]) -> RecordFields {
+        RecordFields {
+            kind,
+            local,
+            generation: 0,
+            count: 0,
+            block_bytes: block.len() as u32,
+            epoch: self.epoch,
+            block_crc: crc32c(block),
+            lsn: self.lsn,
+            stream: 0,
+            offset: 0,
+            publisher: 0,
+            incarnation: 0,
+            sequence: 0,
+            time: self.time,
+        }
+    }
+
+    /// Makes room, then writes a record.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        fields: RecordFields,
+        block: &[u8],
+    ) -> Result<RecordAt, AppendError> {
+        let bytes = record_bytes(block.len());
+        if bytes > self.record_limit {
+            return Err(AppendError::TooLarge { bytes, limit: self.record_limit });
+        }
+        if self.written + bytes - self.completed_written > self.window_bytes {
+            self.barrier();
+            self.persisted();
+            if self.written + bytes - self.completed_written > self.window_bytes {
+                return Err(AppendError::Window);
+            }
+        }
+        if self.tail + bytes + ROLL_BYTES > self.segment_end {
+            let kept = if fields.local { 0 } else { self.reserve };
+            if self.slots_ready() <= kept {
+                return Err(AppendError::Full);
+            }
+            if !self.roll() {
+                return Err(AppendError::Window);
+            }
+        }
+        Ok(self.write(fields, block))
+    }
+
+    /// Writes a record at the tail, where there is room.
+    #[inline]
+    fn write(&mut self, fields: RecordFields, block: &[u8]) -> RecordAt {
+        self.time = self.time.max(fields.time);
+        let fields =
+            RecordFields { generation: self.generation, lsn: self.lsn, time: self.time, ..fields };
+        let header = RecordHeader::new(&fields, self.chain);
+        let at = self.tail;
+        self.write_lines(at, &header, block);
+        self.tail += record_bytes(block.len());
+        self.written += record_bytes(block.len());
+        if !fields.local {
+            self.chain = header.chain.get();
+            self.lsn += 1;
+        }
+        RecordAt::new(at)
+    }
+
+    /// Streams header, block and padding as whole lines, each once.
+    #[inline]
+    fn write_lines(&mut self, at: u64, header: &RecordHeader, block: &[u8]) {
+        const FIRST: usize = 2 * LINE as usize;
+        const SHARED: usize = FIRST - RECORD_HEADER_BYTES;
+        let mut first = [0; FIRST];
+        first[..RECORD_HEADER_BYTES].copy_from_slice(header.as_bytes());
+        let (with_header, rest) = block.split_at(block.len().min(SHARED));
+        first[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + with_header.len()]
+            .copy_from_slice(with_header);
+        self.region.stream(at, &first);
+        let whole = rest.len() - rest.len() % LINE as usize;
+        let (whole, end) = rest.split_at(whole);
+        if !whole.is_empty() {
+            self.region.stream(at + FIRST as u64, whole);
+        }
+        if !end.is_empty() {
+            let mut last = [0; LINE as usize];
+            last[..end.len()].copy_from_slice(end);
+            self.region.stream(at + (FIRST + whole.len()) as u64, &last);
+        }
+    }
+
+    /// Goes on with ending the segment and opening the next in a free slot, which there is. True when records
+    /// can follow; false while a barrier has yet to complete (then nothing fits, and the next append comes
+    /// back here).
+    ///
+    /// Each step needs the one before it to be durable: a segment whose predecessor lacks its roll record, or
+    /// records without a segment header, would be taken for damage by recovery.
+    #[cold]
+    fn roll(&mut self) -> bool {
+        if self.header_copies.is_none() {
+            let fields = self.plain(Kind::Roll, true, &[]);
+            self.write(fields, &[]);
+            if let Some(segment) = self.segments.back_mut() {
+                segment.end = self.tail;
+            }
+            self.segment_end = self.tail;
+            self.header_copies = Some(0);
+        }
+        let header = self.next_header(ROLLED);
+        loop {
+            self.barrier();
+            self.persisted();
+            if !self.covered(self.written) {
+                return false;
+            }
+            let copy = self.header_copies.unwrap_or_default();
+            if copy == SEGMENT_HEADER_AT.len() {
+                self.header_copies = None;
+                self.enter_segment(&header);
+                return true;
+            }
+            self.write_header(copy, &header);
+            self.header_copies = Some(copy + 1);
+        }
+    }
+
+    /// Header of the segment that comes next. Stays the same while no record is written.
+    fn next_header(&self, reason: u8) -> SegmentHeader {
+        SegmentHeader::new(&SegmentFields {
+            shard: self.config.shard,
+            log_id: self.log_id,
+            sequence: self.segments.back().map_or(1, |segment| segment.sequence + 1),
+            base_lsn: self.lsn,
+            base_epoch: self.epoch,
+            base_chain: self.chain,
+            level: self.region.level() as u8,
+            reason,
+            segment_bytes: self.region.slot_bytes(),
+            window_bytes: self.window_bytes,
+            time: self.time,
+            boot_id: self.config.boot_id,
+        })
+    }
+
+    /// Writes one copy of a header to the next free slot.
+    fn write_header(&mut self, copy: usize, header: &SegmentHeader) {
+        let Some(slot) = self.ready.front() else { return };
+        let at = u64::from(*slot) * self.region.slot_bytes() + SEGMENT_HEADER_AT[copy];
+        self.region.store(at, header.as_bytes());
+        self.region.flush(at, SEGMENT_HEADER_BYTES);
+        self.note_written(SEGMENT_HEADER_BYTES as u64);
+    }
+
+    /// Goes on in the next free slot, whose header is durable.
+    fn enter_segment(&mut self, header: &SegmentHeader) {
+        let Some(slot) = self.ready.pop_front() else { return };
+        let base = u64::from(slot) * self.region.slot_bytes();
+        self.generation = header.generation.get();
+        self.tail = base + SEGMENT_DATA_AT;
+        self.segment_end = base + self.region.slot_bytes();
+        let sequence = header.sequence.get();
+        self.segments.push_back(Segment { slot, sequence, end: self.tail });
+    }
+
+    /// The fresh segment of a start and its epoch record. Needs a free slot. Blocks until the header is as
+    /// durable as the medium can make it.
+    pub(crate) fn begin_epoch(&mut self) -> std::io::Result<()> {
+        let header = self.next_header(OPENED_AT_START);
+        let base = self.ready.front().map_or(0, |slot| u64::from(*slot) * self.region.slot_bytes());
+        for copy in 0..SEGMENT_HEADER_AT.len() {
+            self.write_header(copy, &header);
+            self.region.sync(base, SEGMENT_DATA_AT as usize)?;
+        }
+        self.enter_segment(&header);
+        let fields = self.plain(Kind::EpochStart, false, &[]);
+        self.write(fields, &[]);
+        self.barrier();
+        Ok(())
+    }
+
+    /// Puts one barrier behind everything appended since the last; nothing when there is nothing.
+    #[inline]
+    pub fn barrier(&mut self) {
+        if self.written == self.barrier_written || self.in_flight.len() == MAX_IN_FLIGHT {
+            return;
+        }
+        let barrier = self.region.barrier();
+        self.barrier_written = self.written;
+        self.in_flight.push_back((barrier, self.lsn, self.written));
+    }
+
+    /// Every record with an lsn below the one returned was followed by a completed barrier.
+    #[inline]
+    pub fn persisted(&mut self) -> u64 {
+        if self.in_flight.is_empty() {
+            return self.persisted;
+        }
+        let completed = self.region.completed();
+        while let Some((barrier, lsn, written)) = self.in_flight.front().copied() {
+            if barrier > completed {
+                break;
+            }
+            self.persisted = lsn;
+            self.completed_written = written;
+            self.in_flight.pop_front();
+        }
+        self.persisted
+    }
+
+    pub(crate) fn note_written(&mut self, bytes: u64) {
+        self.written += bytes;
+    }
+
+    /// True when a completed barrier covers the first `written` bytes written since the log was opened.
+    pub(crate) fn covered(&self, written: u64) -> bool {
+        self.completed_written >= written
+    }
+
+    pub(crate) fn resume(&mut self, lsn: u64, chain: u32, time: u64) {
+        (self.lsn, self.persisted, self.chain, self.time) = (lsn, lsn, chain, time);
+    }
+}

@@ -1,0 +1,56 @@
+//! Reading: a record by its place, and places by offset, time and epoch.
+
+use crate::format::{RECORD_HEADER_BYTES, RecordHeader, record_bytes};
+use crate::region::Region;
+use crate::tables::StreamSlot;
+use crate::wal::{Record, RecordAt, Wal};
+
+impl<R: Region> Wal<R> {
+    /// The record at `at`, if it is still one.
+    #[inline]
+    pub fn record(&self, at: RecordAt) -> Option<Record<'_>> {
+        let header = RecordHeader::read(self.region.bytes(at.address(), RECORD_HEADER_BYTES))?;
+        let bytes = header.block_bytes.get() as usize;
+        let room = self.region.slot_bytes() - at.address() % self.region.slot_bytes();
+        if record_bytes(bytes) > room {
+            return None;
+        }
+        let block = self.region.bytes(at.address() + RECORD_HEADER_BYTES as u64, bytes);
+        Some(Record { header, block })
+    }
+
+    /// The record of `stream` whose batch holds `offset`, and its number for the next call's `hint`.
+    #[inline]
+    pub fn lookup(&self, stream: StreamSlot, offset: u64, hint: u64) -> Option<(u64, RecordAt)> {
+        let state = &self.tables.streams[stream.0 as usize];
+        if offset >= state.next_offset {
+            return None;
+        }
+        let number = self.index.find(&state.entries, offset, hint)?;
+        let (_, at) = self.index.entry(&state.entries, number)?;
+        Some((number, RecordAt(at)))
+    }
+
+    /// Offset of the stream's first message that was stored at or after `time` (ns since 1970).
+    pub fn first_at_or_after(&self, stream: StreamSlot, time: u64) -> Option<u64> {
+        self.first_where(stream, |header| header.time.get() >= time)
+    }
+
+    /// Offset of the stream's first message of an epoch later than `epoch`.
+    pub fn first_of_later_epoch(&self, stream: StreamSlot, epoch: u32) -> Option<u64> {
+        self.first_where(stream, |header| header.epoch.get() > epoch)
+    }
+
+    /// Binary search: `from_here` is false for a prefix of the stream's records and true for the rest.
+    fn first_where(
+        &self,
+        stream: StreamSlot,
+        from_here: impl Fn(&RecordHeader) -> bool,
+    ) -> Option<u64> {
+        let state = &self.tables.streams[stream.0 as usize];
+        let number = self.index.partition(&state.entries, |_, at| {
+            self.record(RecordAt(at)).is_some_and(|record| !from_here(record.header))
+        });
+        self.index.entry(&state.entries, number).map(|(offset, _)| offset)
+    }
+}

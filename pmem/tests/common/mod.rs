@@ -1,0 +1,211 @@
+//! A log under test: what was appended to it, and whether that is there.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use mstream_pmem::MappedRegion;
+use mstream_pmem::format::crc32c;
+use mstream_pmem::prepare::{DirConfig, DirError, Preparer, open_dir};
+use mstream_pmem::region::Region;
+use mstream_pmem::wal::{AppendData, AppendError, TableLimits, Wal, WalConfig};
+
+pub const TABLES: TableLimits = TableLimits { streams: 3, publications: 6, publishers: 3 };
+pub const STREAMS: [u64; 3] = [11, 12, 13];
+pub const PUBLISHERS: [u64; 2] = [21, 22];
+
+pub fn config(time_ns: u64) -> WalConfig {
+    WalConfig {
+        shard: 3,
+        new_log_id: [0xa5; 16],
+        boot_id: [7; 16],
+        tables: TABLES,
+        ready_segments: 1,
+        time_ns,
+    }
+}
+
+pub fn dir_config(dir: &Path, segment_bytes: u64, segments: u32) -> DirConfig {
+    DirConfig {
+        dir: dir.to_path_buf(),
+        segment_bytes,
+        segments,
+        require: None,
+        trust_host_pmem: false,
+    }
+}
+
+/// A directory with all its slots made.
+pub fn open_whole(config: DirConfig) -> Result<(MappedRegion, Vec<u32>, Preparer), DirError> {
+    let (region, mut slots, mut preparer) = open_dir(config)?;
+    while preparer.has_next() {
+        slots.push(preparer.prepare_next()?);
+    }
+    Ok((region, slots, preparer))
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// A batch as it was appended.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub lsn: u64,
+    pub stream: u64,
+    pub publisher: u64,
+    pub offset: u64,
+    pub sequence: u64,
+    pub count: u16,
+    pub block: Vec<u8>,
+}
+
+/// What was appended, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub batches: Vec<Batch>,
+    /// lsn, publisher, incarnation, nonce.
+    pub lives: Vec<(u64, u64, u64, [u8; 16])>,
+    pub time: u64,
+}
+
+impl History {
+    /// Appends a random batch.
+    pub fn append<R: Region>(
+        &mut self,
+        wal: &mut Wal<R>,
+        random: &mut Random,
+        bytes: u64,
+    ) -> Result<u64, AppendError> {
+        let stream_id = STREAMS[random.below(3) as usize];
+        let publisher = PUBLISHERS[random.below(2) as usize];
+        let stream = wal.open_stream(stream_id).expect("room in the table");
+        let publication = wal.open_publication(publisher, stream).expect("room in the table");
+        let block: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
+        let count = 1 + random.below(5) as u16;
+        let sequence = wal.publication(publication).sequence + 1;
+        self.time += random.below(3);
+        let appended = wal.append_data(&AppendData {
+            stream,
+            publication,
+            incarnation: 1,
+            count,
+            block_crc: crc32c(&block),
+            time_ns: self.time,
+            block: &block,
+        })?;
+        let (lsn, offset) = (appended.lsn, appended.offset);
+        let stream = stream_id;
+        self.batches.push(Batch { lsn, stream, publisher, offset, sequence, count, block });
+        Ok(lsn)
+    }
+
+    /// Appends a new life of a random publisher.
+    pub fn live<R: Region>(&mut self, wal: &mut Wal<R>, random: &mut Random) {
+        let publisher = PUBLISHERS[random.below(2) as usize];
+        let incarnation = 1 + wal.life(publisher).map_or(0, |life| life.incarnation);
+        let nonce = [random.next() as u8; 16];
+        if let Ok(appended) = wal.append_life(publisher, incarnation, &nonce, self.time) {
+            self.lives.push((appended.lsn, publisher, incarnation, nonce));
+        }
+    }
+
+    /// Forgets what stands at `lsn` and behind.
+    pub fn cut(&mut self, lsn: u64) {
+        self.batches.retain(|batch| batch.lsn < lsn);
+        self.lives.retain(|life| life.0 < lsn);
+    }
+
+    /// Compares a log with this history: states of streams, publications and lives, and every batch from each
+    /// stream's earliest offset on. What differs first, if anything.
+    pub fn check<R: Region>(&self, wal: &mut Wal<R>) -> Result<(), String> {
+        let mut next: HashMap<u64, u64> = HashMap::new();
+        let mut publications: HashMap<(u64, u64), (u64, u64)> = HashMap::new();
+        for batch in &self.batches {
+            let behind = batch.offset + u64::from(batch.count);
+            next.insert(batch.stream, behind);
+            let last = batch.sequence + u64::from(batch.count) - 1;
+            publications.insert((batch.publisher, batch.stream), (last, behind));
+        }
+        for id in STREAMS {
+            let slot = wal.open_stream(id).expect("room in the table");
+            let state = *wal.stream(slot);
+            let expected = next.get(&id).copied().unwrap_or(0);
+            if state.next_offset != expected {
+                return Err(format!("stream {id}: next {} not {expected}", state.next_offset));
+            }
+            for publisher in PUBLISHERS {
+                let publication = wal.open_publication(publisher, slot).expect("room");
+                let found = wal.publication(publication);
+                let found = (found.sequence, found.offset);
+                let expected = publications.get(&(publisher, id)).copied().unwrap_or((0, 0));
+                if found != expected {
+                    return Err(format!("{publisher} in {id}: {found:?} not {expected:?}"));
+                }
+            }
+            let held = self
+                .batches
+                .iter()
+                .filter(|batch| batch.stream == id && batch.offset >= state.earliest_offset);
+            let mut from = state.earliest_offset;
+            for batch in held {
+                if batch.offset != from {
+                    return Err(format!("stream {id}: earliest {from} is inside a batch"));
+                }
+                from += u64::from(batch.count);
+                for offset in batch.offset..from {
+                    let found = wal.lookup(slot, offset, 0).and_then(|(_, at)| wal.record(at));
+                    let Some(record) = found else {
+                        return Err(format!("stream {id}: offset {offset} is not found"));
+                    };
+                    if record.block != batch.block || record.header.lsn.get() != batch.lsn {
+                        return Err(format!("stream {id}: offset {offset} holds something else"));
+                    }
+                }
+            }
+            if wal.lookup(slot, state.next_offset, 0).is_some()
+                || (state.earliest_offset > 0
+                    && wal.lookup(slot, state.earliest_offset - 1, 0).is_some())
+            {
+                return Err(format!("stream {id}: an offset that is not held is found"));
+            }
+        }
+        for publisher in PUBLISHERS {
+            let expected = self.lives.iter().rfind(|life| life.1 == publisher);
+            let found = wal.life(publisher).map(|life| (life.incarnation, life.nonce));
+            if found != expected.map(|life| (life.2, life.3)) {
+                return Err(format!("life of {publisher}: {found:?} not {expected:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks a log that was just opened: acknowledged records (lsn below `acknowledged`) are there, and what is there is a
+/// prefix of the history, to which this cuts it.
+pub fn check_recovered<R: Region>(
+    wal: &mut Wal<R>,
+    history: &mut History,
+    acknowledged: u64,
+) -> Result<(), String> {
+    // The start's own epoch record took one lsn.
+    let recovered = wal.appended() - 1;
+    if recovered < acknowledged {
+        return Err(format!("acknowledged to {acknowledged}, recovered to {recovered}"));
+    }
+    history.cut(recovered);
+    history.check(wal)
+}
