@@ -1,0 +1,207 @@
+//! A device of DPDK with one queue each way: made, started, stopped and gone again.
+
+use std::ffi::{CStr, CString, c_int};
+use std::sync::Arc;
+
+use mstream_dpdk_sys as sys;
+
+use crate::config::{DpdkPortConfig, Vdev};
+use crate::eal::Running;
+use crate::error::{DpdkError, last_reason, reason};
+use crate::pool::{ANY_NODE, PacketPool};
+use crate::ring::Ring;
+
+const BUS: &CStr = c"vdev";
+/// The one queue each way.
+pub(crate) const QUEUE: u16 = 0;
+
+/// A device. Dropping it stops and removes it; the buffers it kept go back to the pool.
+#[derive(Debug)]
+pub(crate) struct Device {
+    id: u16,
+    /// Its name on DPDK's bus.
+    name: CString,
+    started: bool,
+    pub(crate) pool: Arc<PacketPool>,
+    /// The wires of a net_ring device; given up after it is gone.
+    _rings: Vec<Arc<Ring>>,
+    running: Arc<Running>,
+}
+
+impl Device {
+    /// Makes a virtual device and starts it, on the pool that it receives into.
+    pub(crate) fn new(
+        running: &Arc<Running>,
+        config: &DpdkPortConfig,
+        pool: &Arc<PacketPool>,
+    ) -> Result<Device, DpdkError> {
+        let Vdev { name, arguments } = config.vdev()?;
+        let (name, arguments) = (text(config, name)?, text(config, arguments)?);
+        let guard = running.lock_devices();
+        // SAFETY: DPDK runs; the strings are NUL-terminated and copied.
+        let made =
+            unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), arguments.as_ptr()) };
+        check(config, "make the device", made)?;
+        let mut id = 0;
+        // SAFETY: as above; `id` is written to only during the call.
+        let found = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
+        drop(guard);
+        check(config, "find the device that was just made", found)?;
+        Device::take_over(running, id, name, pool, Vec::new()).started(config)
+    }
+
+    /// Makes a net_ring device that receives from one ring and sends to the other, and starts it.
+    pub(crate) fn over_rings(
+        running: &Arc<Running>,
+        config: &DpdkPortConfig,
+        pool: &Arc<PacketPool>,
+        receive: &Arc<Ring>,
+        send: &Arc<Ring>,
+    ) -> Result<Device, DpdkError> {
+        // DPDK puts "net_ring_" before the name by itself.
+        let on_bus = text(config, config.vdev()?.name)?;
+        let name = text(config, config.name.clone())?;
+        let guard = running.lock_devices();
+        // SAFETY: DPDK runs; the name is NUL-terminated and copied; both arrays have one live ring,
+        // which the device holds below.
+        let id = unsafe {
+            sys::rte_eth_from_rings(
+                name.as_ptr(),
+                [receive.as_ptr()].as_ptr(),
+                1,
+                [send.as_ptr()].as_ptr(),
+                1,
+                0,
+            )
+        };
+        drop(guard);
+        let id =
+            u16::try_from(id).map_err(|_| refused(config, "make the device", last_reason()))?;
+        let rings = vec![Arc::clone(receive), Arc::clone(send)];
+        Device::take_over(running, id, on_bus, pool, rings).started(config)
+    }
+
+    fn take_over(
+        running: &Arc<Running>,
+        id: u16,
+        name: CString,
+        pool: &Arc<PacketPool>,
+        rings: Vec<Arc<Ring>>,
+    ) -> Device {
+        let (pool, running) = (Arc::clone(pool), Arc::clone(running));
+        Device { id, name, started: false, pool, _rings: rings, running }
+    }
+
+    fn started(mut self, config: &DpdkPortConfig) -> Result<Device, DpdkError> {
+        let (mut rx, mut tx) = (config.rx_ring, config.tx_ring);
+        let node = ANY_NODE as u32;
+        // SAFETY: DPDK runs and the device is ours; pointers are to locals for the length of a call, or
+        // null where DPDK takes that for its defaults; the device holds the pool.
+        unsafe {
+            check(config, "configure the device", sys::mstream_configure(self.id))?;
+            check(
+                config,
+                "size its rings",
+                sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx, &mut tx),
+            )?;
+            let (defaults, pool) = (std::ptr::null(), self.pool.as_ptr());
+            let made = sys::rte_eth_rx_queue_setup(self.id, QUEUE, rx, node, defaults, pool);
+            check(config, "set up its receive queue", made)?;
+            let made = sys::rte_eth_tx_queue_setup(self.id, QUEUE, tx, node, std::ptr::null());
+            check(config, "set up its transmit queue", made)?;
+        }
+        self.start().map_err(|reason| refused(config, "start the device", reason))?;
+        // SAFETY: as above. Devices that cannot choose take everything anyway.
+        let _ = unsafe { sys::rte_eth_promiscuous_enable(self.id) };
+        Ok(self)
+    }
+
+    /// Starts the device again after a [`Device::stop`].
+    pub(crate) fn start(&mut self) -> Result<(), String> {
+        // SAFETY: the device is ours and set up.
+        let started = unsafe { sys::rte_eth_dev_start(self.id) };
+        self.started = started == 0;
+        if self.started { Ok(()) } else { Err(reason(started)) }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if std::mem::take(&mut self.started) {
+            // SAFETY: the device is ours; its one polling thread is this one, or there is none yet.
+            // A device that cannot stop is closed all the same.
+            let _ = unsafe { sys::rte_eth_dev_stop(self.id) };
+        }
+    }
+
+    /// DPDK's number of the device.
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn link_up(&self) -> bool {
+        // SAFETY: the device is ours.
+        unsafe { sys::mstream_link_up(self.id) == 1 }
+    }
+
+    /// The largest payload of an Ethernet frame in bytes.
+    pub(crate) fn mtu(&self) -> u16 {
+        let mut mtu = 0;
+        // SAFETY: the device is ours; `mtu` is written to only during the call.
+        match unsafe { sys::rte_eth_dev_get_mtu(self.id, &mut mtu) } {
+            0 => mtu,
+            _ => 1500,
+        }
+    }
+
+    pub(crate) fn mac(&self) -> [u8; 6] {
+        let mut mac = sys::rte_ether_addr { addr_bytes: [0; 6] };
+        // SAFETY: the device is ours; `mac` is written to only during the call. It stays zero on failure.
+        let _ = unsafe { sys::rte_eth_macaddr_get(self.id, &mut mac) };
+        mac.addr_bytes
+    }
+
+    /// The device's own counters by name.
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        // SAFETY: asks for the number of counters only.
+        let count = unsafe { sys::rte_eth_xstats_get(self.id, std::ptr::null_mut(), 0) };
+        let Ok(count) = usize::try_from(count) else { return Vec::new() };
+        let mut values = vec![sys::rte_eth_xstat { id: 0, value: 0 }; count];
+        let mut names = vec![sys::rte_eth_xstat_name { name: [0; 64] }; count];
+        // SAFETY: both arrays have room for the stated number.
+        let filled = unsafe {
+            let got = sys::rte_eth_xstats_get(self.id, values.as_mut_ptr(), count as u32);
+            got.min(sys::rte_eth_xstats_get_names(self.id, names.as_mut_ptr(), count as u32))
+        };
+        let filled = usize::try_from(filled).unwrap_or(0).min(count);
+        let named = |value: &sys::rte_eth_xstat| {
+            let name = names.get(value.id as usize)?.name;
+            let bytes = name.iter().map(|c| c.cast_unsigned()).take_while(|c| *c != 0).collect();
+            Some((String::from_utf8(bytes).ok()?, value.value))
+        };
+        values[..filled].iter().filter_map(named).collect()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.stop();
+        let _guard = self.running.lock_devices();
+        // SAFETY: DPDK runs, the device is ours and stopped, and is not used again. A device that is
+        // closed but stays on the bus does no harm.
+        unsafe {
+            let _ = sys::rte_eth_dev_close(self.id);
+            let _ = sys::rte_eal_hotplug_remove(BUS.as_ptr(), self.name.as_ptr());
+        }
+    }
+}
+
+fn text(config: &DpdkPortConfig, text: String) -> Result<CString, DpdkError> {
+    CString::new(text).map_err(|_| refused(config, "name the device", "NUL in its name".into()))
+}
+
+fn check(config: &DpdkPortConfig, action: &'static str, result: c_int) -> Result<(), DpdkError> {
+    if result == 0 { Ok(()) } else { Err(refused(config, action, reason(result))) }
+}
+
+fn refused(config: &DpdkPortConfig, action: &'static str, reason: String) -> DpdkError {
+    DpdkError::Port { port: config.name.clone(), action, reason }
+}
