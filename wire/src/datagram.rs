@@ -63,25 +63,54 @@ impl DatagramHeader {
     }
 }
 
-/// The running frame check.
-pub(crate) struct FrameCheck(Digest);
+/// Bytes that [`FrameCheck`] gathers: a datagram header and any one control frame of fixed size.
+const GATHERED_BYTES: usize = 128;
+
+/// The running frame check. Short pieces are gathered, because a call of the checksum costs more than
+/// the bytes of a header.
+pub(crate) struct FrameCheck {
+    gathered: [u8; GATHERED_BYTES],
+    len: usize,
+    /// Checksum of what came before what is gathered, once that was too much.
+    before: Option<Digest>,
+}
 
 impl FrameCheck {
     #[inline]
-    pub(crate) fn over(header: &[u8]) -> FrameCheck {
-        let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        digest.update(header);
-        FrameCheck(digest)
+    pub(crate) fn over(header: &[u8; CHECKED_HEADER_BYTES]) -> FrameCheck {
+        let mut gathered = [0; GATHERED_BYTES];
+        gathered[..CHECKED_HEADER_BYTES].copy_from_slice(header);
+        FrameCheck { gathered, len: CHECKED_HEADER_BYTES, before: None }
     }
 
     #[inline]
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        if let Some(room) = self.gathered.get_mut(self.len..self.len + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.len += bytes.len();
+        } else {
+            self.add_long(bytes);
+        }
+    }
+
+    #[cold]
+    fn add_long(&mut self, bytes: &[u8]) {
+        let before = self.before.get_or_insert_with(|| Digest::new(CrcAlgorithm::Crc32Iscsi));
+        before.update(&self.gathered[..self.len]);
+        before.update(bytes);
+        self.len = 0;
     }
 
     #[inline]
     pub(crate) fn value(self) -> u32 {
-        self.0.finalize() as u32
+        let gathered = &self.gathered[..self.len];
+        match self.before {
+            None => crate::crc32c(gathered),
+            Some(mut before) => {
+                before.update(gathered);
+                before.finalize() as u32
+            }
+        }
     }
 }
 
@@ -111,7 +140,8 @@ impl<'a> Datagram<'a> {
         if header.flags & 3 != 0 {
             return Err(WireError::Flags);
         }
-        let mut check = FrameCheck::over(&bytes[..CHECKED_HEADER_BYTES]);
+        let Some(checked) = bytes.first_chunk() else { return Err(WireError::TooShort) };
+        let mut check = FrameCheck::over(checked);
         let mut rest = frames;
         // Runs of control frames are checked in one go: only blocks interrupt a run.
         let mut run = 0;

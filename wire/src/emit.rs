@@ -38,7 +38,7 @@ impl<'a> DatagramWriter<'a> {
     pub fn new(bytes: &'a mut [u8], header: &DatagramHeader) -> Option<DatagramWriter<'a>> {
         let room = bytes.get_mut(..DATAGRAM_HEADER_BYTES)?;
         room.copy_from_slice(header.as_bytes());
-        let check = FrameCheck::over(&room[..CHECKED_HEADER_BYTES]);
+        let check = FrameCheck::over(room.first_chunk()?);
         Some(DatagramWriter { bytes, len: DATAGRAM_HEADER_BYTES, check })
     }
 
@@ -180,7 +180,8 @@ pub fn rewrite_as_deliver(
     data.number = offset.into();
     data.tag = publisher.into();
     head.copy_from_slice(header.as_bytes());
-    let mut check = FrameCheck::over(&head[..CHECKED_HEADER_BYTES]);
+    let Some(checked) = head.first_chunk() else { return false };
+    let mut check = FrameCheck::over(checked);
     check.add(data.as_bytes());
     head[CHECKED_HEADER_BYTES..].copy_from_slice(&check.value().to_le_bytes());
     true

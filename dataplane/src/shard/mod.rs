@@ -200,14 +200,24 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.pending.frames()
     }
 
-    /// Ends a burst: one barrier over what was appended, then everything that the watermarks allow: acks,
-    /// deliveries, beats. Called once per poll, also when nothing was received. Returns how many
-    /// frames were sent.
+    /// Ends a burst: one barrier over what was appended, then the live deliveries that the watermarks
+    /// allow. Returns how many frames were sent. What else is due comes with [`Shard::finish`]: a
+    /// port may be flushed between the two, so that no delivery waits for an ack to be written.
     #[inline]
-    pub fn finish<O: Outbox<F> + ?Sized>(&mut self, now: Now, out: &mut O) -> u64 {
+    pub fn complete<O: Outbox<F> + ?Sized>(&mut self, now: Now, out: &mut O) -> u64 {
         let before = self.counters.frames_out;
         self.wal.barrier();
         self.move_watermarks(now, out);
+        self.counters.frames_out - before
+    }
+
+    /// Ends a burst, if [`Shard::complete`] did not do so already, and sends everything that is due:
+    /// acks, deliveries to readers that lag, beats. Called once per poll, also when nothing was
+    /// received. Returns how many frames were sent.
+    #[inline]
+    pub fn finish<O: Outbox<F> + ?Sized>(&mut self, now: Now, out: &mut O) -> u64 {
+        let before = self.counters.frames_out;
+        self.complete(now, out);
         self.catch_up(now, out);
         self.upkeep(now);
         self.emit_owed(out);
