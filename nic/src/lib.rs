@@ -12,6 +12,7 @@ pub mod memif;
 pub mod pool;
 pub mod port;
 pub mod sim;
+pub mod socket;
 
 pub use pool::{Pool, PoolFrame};
 pub use port::{Capabilities, Frame, FrameQueue, Peer, Port, PortStats};

@@ -26,6 +26,7 @@ mod message;
 mod offer;
 mod rings;
 mod server;
+#[expect(unsafe_code, reason = "memory that another process changes")]
 mod shared;
 mod socket;
 

@@ -10,7 +10,6 @@
 //! 16-byte descriptor per slot {flags u16, region u16, length u32, offset u32, metadata u32}. Head and
 //! tail count on without wrapping at the ring's size. The client owns head, the server owns tail, on
 //! both rings.
-#![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
 use std::ptr::NonNull;

@@ -1,0 +1,200 @@
+//! Many datagrams with one system call. All unsafe code of the socket port is here.
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::{c_void, cmsghdr, iovec, mmsghdr, sockaddr_in, socklen_t};
+
+use crate::port::BURST;
+
+/// One 32-bit value, the count of the kernel's drops, as a control message; with room for its padding.
+const CONTROL_BYTES: usize = 32;
+
+/// What the kernel reads and writes for one batch. Its pointers are set anew for each call, so between
+/// calls nothing in it may be followed.
+pub(super) struct Batch {
+    messages: Box<[mmsghdr; BURST]>,
+    parts: Box<[iovec; BURST]>,
+    names: Box<[sockaddr_in; BURST]>,
+    controls: Box<[Control; BURST]>,
+}
+
+/// Aligned like the header of a control message.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+const _: () = assert!(mem::align_of::<cmsghdr>() <= mem::align_of::<Control>());
+// SAFETY: CMSG_SPACE only computes.
+const _: () = assert!(unsafe { libc::CMSG_SPACE(4) } as usize <= CONTROL_BYTES);
+
+/// A datagram that was received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram {
+    /// Bytes of payload, or of its beginning.
+    pub(super) len: usize,
+    /// It was longer than the room for it; the rest is lost.
+    pub(super) truncated: bool,
+    pub(super) from: SocketAddrV4,
+    /// How many datagrams the kernel has dropped on the socket since it was opened, modulo 2^32, if it
+    /// said so: it does from the first one on.
+    pub(super) dropped: Option<u32>,
+}
+
+/// A datagram to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing<'a> {
+    pub(super) payload: &'a [u8],
+    pub(super) to: SocketAddrV4,
+}
+
+impl Batch {
+    pub(super) fn new() -> Batch {
+        let part = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        // SAFETY: both are plain data of the C interface (integers, pointers, arrays), for which all
+        // zeros are a valid value.
+        let (message, name) = unsafe { (mem::zeroed::<mmsghdr>(), mem::zeroed::<sockaddr_in>()) };
+        Batch {
+            messages: Box::new([message; BURST]),
+            parts: Box::new([part; BURST]),
+            names: Box::new([name; BURST]),
+            controls: Box::new([Control([0; CONTROL_BYTES]); BURST]),
+        }
+    }
+
+    /// Receives as many datagrams as there are and as `rooms` has rooms for, at most [`BURST`].
+    /// Returns how many; [`Batch::datagram`] describes each. Never blocks.
+    pub(super) fn receive<'a>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        rooms: impl Iterator<Item = &'a mut [u8]>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        for (at, room) in rooms.take(BURST).enumerate() {
+            self.parts[at] =
+                iovec { iov_base: room.as_mut_ptr().cast::<c_void>(), iov_len: room.len() };
+            count = at + 1;
+        }
+        self.prepare(count, CONTROL_BYTES);
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: the first `count` messages were prepared just now. Each points to one part, one name
+        // and one control buffer in this value's boxes, which stay where they are during the call and
+        // are as long as stated (`count` is at most BURST); each part points to a room that is borrowed for writing for 'a, which
+        // outlives the call. No timeout is passed.
+        let got = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                count as libc::c_uint,
+                flags,
+                ptr::null_mut(),
+            )
+        };
+        usize::try_from(got).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// The datagram at this place of the last [`Batch::receive`], which must have received that many.
+    pub(super) fn datagram(&self, at: usize) -> Datagram {
+        let message = &self.messages[at];
+        let name = &self.names[at];
+        Datagram {
+            len: message.msg_len as usize,
+            truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            from: SocketAddrV4::new(
+                Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)),
+                u16::from_be(name.sin_port),
+            ),
+            dropped: self.dropped(at),
+        }
+    }
+
+    /// The kernel's count of drops, if it came with the datagram.
+    fn dropped(&self, at: usize) -> Option<u32> {
+        let control = &self.controls[at].0;
+        let header = mem::size_of::<cmsghdr>();
+        let used = self.messages[at].msg_hdr.msg_controllen;
+        if used < header + 4 {
+            return None;
+        }
+        // SAFETY: the buffer is as long as a header and aligned for it, and any bytes are a valid
+        // header, which is plain integers.
+        let found = unsafe { control.as_ptr().cast::<cmsghdr>().read() };
+        (found.cmsg_level == libc::SOL_SOCKET && found.cmsg_type == libc::SO_RXQ_OVFL).then(|| {
+            let value = [0, 1, 2, 3].map(|byte| control[header + byte]);
+            // The kernel writes in the host's order, and this host is little-endian.
+            u32::from_le_bytes(value)
+        })
+    }
+
+    /// Sends datagrams, at most [`BURST`], in order until one cannot leave. Returns how many left; an
+    /// error is about the first one. Never blocks.
+    pub(super) fn send<'a>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        datagrams: impl Iterator<Item = Outgoing<'a>>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        for (at, datagram) in datagrams.take(BURST).enumerate() {
+            let base = datagram.payload.as_ptr().cast_mut().cast::<c_void>();
+            self.parts[at] = iovec { iov_base: base, iov_len: datagram.payload.len() };
+            self.names[at].sin_family = libc::AF_INET as libc::sa_family_t;
+            self.names[at].sin_addr.s_addr = u32::from(*datagram.to.ip()).to_be();
+            self.names[at].sin_port = datagram.to.port().to_be();
+            count = at + 1;
+        }
+        self.prepare(count, 0);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: as in `receive`; each part points to a payload that is borrowed for 'a, and the
+        // kernel only reads the parts of messages that are sent. There are no control messages.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                count as libc::c_uint,
+                flags,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Points the first `count` messages to their parts, names and control buffers.
+    fn prepare(&mut self, count: usize, control_bytes: usize) {
+        let (parts, names) = (self.parts.as_mut_ptr(), self.names.as_mut_ptr());
+        let controls = self.controls.as_mut_ptr();
+        for (at, message) in self.messages[..count].iter_mut().enumerate() {
+            let header = &mut message.msg_hdr;
+            header.msg_name = names.wrapping_add(at).cast::<c_void>();
+            header.msg_namelen = mem::size_of::<sockaddr_in>() as socklen_t;
+            header.msg_iov = parts.wrapping_add(at);
+            header.msg_iovlen = 1;
+            header.msg_control = controls.wrapping_add(at).cast::<c_void>();
+            header.msg_controllen = control_bytes;
+            header.msg_flags = 0;
+        }
+    }
+}
+
+/// Lets the kernel say with each datagram how many it has dropped on the socket.
+pub(super) fn count_kernel_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, which is passed with its length and outlives the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RXQ_OVFL,
+            ptr::from_ref(&on).cast::<c_void>(),
+            mem::size_of_val(&on) as socklen_t,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").finish_non_exhaustive()
+    }
+}
