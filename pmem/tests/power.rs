@@ -196,9 +196,9 @@ fn crash_in_recovery(
     let crashes = images.take();
     let count = crashes.len() as u64;
     for (step, crash) in crashes.into_iter().enumerate() {
-        // What the first recovery showed may have been served: it is never taken back.
+        // The first recovery's epoch record may stand where something that was not acknowledged stood.
         let context = format!("{context}, recovery step {step}");
-        reopen(crash, &mut history.clone(), acknowledged, &context);
+        reopen(crash, &mut first.clone(), acknowledged, &context);
     }
     count
 }

@@ -1,0 +1,117 @@
+//! The log's directory: lock, levels, and a disk that is full.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{dir_config, open_whole};
+use mstream_pmem::prepare::{DirConfig, DirError, DirLock, open_dir};
+use mstream_pmem::region::{Level, Region};
+
+#[test]
+fn a_second_lock_is_refused_with_the_holders_pid() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let held = DirLock::take(dir.path()).expect("free");
+    let refused = DirLock::take(dir.path()).expect_err("held");
+    let pid = std::process::id().to_string();
+    assert!(matches!(&refused, DirError::InUse { pid: found, .. } if *found == pid), "{refused}");
+    assert!(refused.to_string().contains(&format!("pid {pid}")), "{refused}");
+    drop(held);
+    DirLock::take(dir.path()).expect("free again");
+}
+
+#[test]
+fn files_promise_process_and_no_more() {
+    for parent in ["/dev/shm", env!("CARGO_TARGET_TMPDIR")] {
+        let dir = tempfile::tempdir_in(parent).expect("a directory");
+        let config = dir_config(dir.path(), 1 << 20, 2);
+        for required in [Level::PmemEmulated, Level::MediaSync, Level::Pmem] {
+            for trust_host_pmem in [false, true] {
+                let config =
+                    DirConfig { require: Some(required), trust_host_pmem, ..config.clone() };
+                let refused = open_dir(config).expect_err("no MAP_SYNC here");
+                assert!(
+                    matches!(refused, DirError::Level { found: Level::Process, required: asked, .. }
+                        if asked == required),
+                    "{refused}"
+                );
+                assert!(refused.to_string().contains("gives level process"), "{refused}");
+            }
+        }
+        assert_eq!(names(dir.path()), Vec::<String>::new(), "a refusal leaves no file");
+        let config = DirConfig { require: Some(Level::Process), ..config };
+        let (region, _, _) = open_whole(config).expect("process is what there is");
+        assert_eq!(region.level(), Level::Process);
+        assert_eq!(names(dir.path()), ["00000000.seg", "00000001.seg"]);
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("file");
+    fs::write(&file, "x").expect("a file");
+    let refused = open_dir(dir_config(&file, 1 << 20, 2)).expect_err("not a directory");
+    assert!(refused.to_string().contains("making the shard's directory"), "{refused}");
+    let (_, _, mut preparer) =
+        open_dir(dir_config(&dir.path().join("a"), 1 << 20, 2)).expect("new");
+    fs::remove_dir(dir.path().join("a")).expect("empty");
+    let refused = preparer.prepare_next().expect_err("gone");
+    assert!(refused.to_string().contains("making the segment"), "{refused}");
+    fs::create_dir(dir.path().join("a")).expect("made again");
+    assert_eq!(preparer.prepare_next().expect("tried again"), 0);
+}
+
+/// Unmounts when dropped.
+struct Mount(tempfile::TempDir);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "says that it was skipped")]
+fn a_full_disk_is_an_error_that_can_be_tried_again() {
+    let mount = Mount(tempfile::tempdir().expect("a directory"));
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+        .arg(mount.0.path())
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("SKIP a_full_disk_is_an_error_that_can_be_tried_again: tmpfs cannot be mounted");
+        return;
+    }
+    let dir = mount.0.path().join("shard-0000");
+    let ballast = mount.0.path().join("ballast");
+    fs::write(&ballast, vec![1; 5 << 19]).expect("half of the disk");
+    let (_, slots, mut preparer) = open_dir(dir_config(&dir, 1 << 20, 4)).expect("empty");
+    assert_eq!(slots, Vec::<u32>::new());
+    assert_eq!(preparer.prepare_next().expect("room for one"), 0);
+    for _ in 0..2 {
+        let refused = preparer.prepare_next().expect_err("no room for two");
+        let DirError::Io { path, source, .. } = &refused else { panic!("{refused}") };
+        assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+        assert!(path.starts_with(&dir), "{refused}");
+        assert!(refused.to_string().contains("allocating the segment"), "{refused}");
+        assert_eq!(names(&dir), ["00000000.seg"], "no half file is left");
+    }
+    fs::remove_file(&ballast).expect("space is freed");
+    assert_eq!(preparer.prepare_next().expect("room now"), 1);
+    assert_eq!(names(&dir), ["00000000.seg", "00000001.seg"]);
+    drop(preparer);
+    let (_, slots, _) = open_dir(dir_config(&dir, 1 << 20, 4)).expect("sound");
+    assert_eq!(slots, [0, 1]);
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
