@@ -239,7 +239,7 @@ impl Listener {
                 max_ring_log2: MAX_RING_LOG2,
             });
             if endpoint.send(&hello, None).is_err() {
-                count(&self.counters.refused);
+                // Gone again already.
                 continue;
             }
             let deadline = Instant::now() + self.config.handshake_timeout;

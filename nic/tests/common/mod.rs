@@ -1,13 +1,20 @@
 //! What several of the port tests need.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::path::PathBuf;
+pub mod raw;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mstream_nic::conformance::Pair;
 use mstream_nic::headers::UdpHeaders;
-use mstream_nic::memif::{ClientConfig, ClientPort, Listener, ListenerConfig, ServerPort};
+use mstream_nic::memif::{
+    ClientConfig, ClientPort, Listener, ListenerConfig, ListenerStats, ServerPort,
+};
+use mstream_nic::{Frame, FrameQueue, Port};
 use tempfile::TempDir;
 
 /// Addresses of frames from the first port of a pair to the second.
@@ -79,5 +86,90 @@ impl Pair for MemifPair {
 
     fn headers(&self) -> UdpHeaders {
         HEADERS
+    }
+}
+
+/// A memif server whose listener runs on a thread of its own.
+pub struct Served {
+    pub server: ServerPort,
+    counters: Arc<mstream_nic::memif::ListenerCounters>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+impl Served {
+    /// Starts a server with settings changed by `change`.
+    pub fn new(change: impl FnOnce(&mut ListenerConfig)) -> Served {
+        let (dir, path) = socket_path();
+        let mut config = ListenerConfig::new(&path);
+        change(&mut config);
+        let (mut listener, seed) = Listener::bind(&config).expect("bind");
+        let counters = listener.counters();
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || listener.run(&told).expect("poll"));
+        Served { server: seed.open(512), counters, stop, thread: Some(thread), path, _dir: dir }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn stats(&self) -> ListenerStats {
+        self.counters.snapshot()
+    }
+
+    /// Connects a well-behaved client.
+    pub fn client(&self) -> ClientPort {
+        ClientPort::connect(&ClientConfig::new(&self.path), Duration::from_secs(10))
+            .expect("a connection")
+    }
+
+    /// Polls the port once and returns what arrived.
+    pub fn poll(&mut self) -> Vec<Vec<u8>> {
+        let mut got = FrameQueue::new();
+        self.server.receive(&mut got, 32);
+        got.iter().map(|frame| frame.bytes().to_vec()).collect()
+    }
+
+    /// Polls the port until this many clients are connected.
+    pub fn until_connected(&mut self, count: usize) {
+        until("all are connected", || {
+            self.server.receive(&mut FrameQueue::new(), 0);
+            self.server.receive(&mut FrameQueue::new(), 1);
+            self.server.connections() == count
+        });
+    }
+
+    /// Sends a number from `client` to the server and back.
+    pub fn ping(&mut self, client: &mut ClientPort, number: u64) {
+        let mut frame = client.frame().expect("an empty frame");
+        frame.fill(&number.to_le_bytes());
+        client.send(frame).expect("room");
+        client.flush();
+        let mut got = FrameQueue::new();
+        until("the number comes back", || {
+            let mut at_server = FrameQueue::new();
+            self.server.receive(&mut at_server, 32);
+            for frame in at_server {
+                // What others sent goes back too, or nowhere.
+                let _ = self.server.send(frame);
+            }
+            self.server.flush();
+            client.receive(&mut got, 1) == 1
+        });
+        assert_eq!(got[0].bytes(), number.to_le_bytes());
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the listener's thread panicked");
+        }
     }
 }
