@@ -100,7 +100,7 @@ impl<R: Region> Wal<R> {
     }
 
     /// Makes room, then writes a record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(
         &mut self,
         fields: RecordFields,
@@ -130,7 +130,7 @@ impl<R: Region> Wal<R> {
     }
 
     /// Writes a record at the tail, where there is room.
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, fields: RecordFields, block: &[u8]) -> RecordAt {
         self.time = self.time.max(fields.time);
         let fields =
@@ -148,7 +148,7 @@ impl<R: Region> Wal<R> {
     }
 
     /// Streams header, block and padding as whole lines, each once.
-    #[inline]
+    #[inline(always)]
     fn write_lines(&mut self, at: u64, header: &RecordHeader, block: &[u8]) {
         const FIRST: usize = 2 * LINE as usize;
         const SHARED: usize = FIRST - RECORD_HEADER_BYTES;

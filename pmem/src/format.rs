@@ -243,34 +243,30 @@ pub struct RecordFields {
 
 impl RecordHeader {
     /// A header whose chain follows `previous`.
-    #[inline]
+    #[inline(always)]
     pub fn new(fields: &RecordFields, previous: u32) -> RecordHeader {
-        let mut header = RecordHeader {
-            magic: RECORD_MAGIC.into(),
-            version: VERSION,
-            local: fields.local.into(),
-            generation: fields.generation.into(),
-            check: 0.into(),
-            reserved: 0.into(),
-            kind: fields.kind as u8,
-            flags: 0,
-            count: fields.count.into(),
-            block_bytes: fields.block_bytes.into(),
-            epoch: fields.epoch.into(),
-            block_crc: fields.block_crc.into(),
-            lsn: fields.lsn.into(),
-            stream: fields.stream.into(),
-            offset: fields.offset.into(),
-            publisher: fields.publisher.into(),
-            incarnation: fields.incarnation.into(),
-            sequence: fields.sequence.into(),
-            time: fields.time.into(),
-            chain: previous.into(),
-            reserved2: 0.into(),
-        };
-        header.chain = header.chain_after(previous).into();
-        header.check = header.expected_check().into();
-        header
+        let halves = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let magic =
+            u32::from(RECORD_MAGIC) | u32::from(VERSION) << 16 | u32::from(fields.local) << 24;
+        let kind = fields.kind as u32 | u32::from(fields.count) << 16;
+        let mut words = [
+            halves(magic, fields.generation),
+            0,
+            halves(kind, fields.block_bytes),
+            halves(fields.epoch, fields.block_crc),
+            fields.lsn,
+            fields.stream,
+            fields.offset,
+            fields.publisher,
+            fields.incarnation,
+            fields.sequence,
+            fields.time,
+            0,
+        ];
+        let chain = if fields.local { previous } else { checks::chain(previous, &words) };
+        words[11] = chain.into();
+        words[1] = checks::check(&words).into();
+        zerocopy::transmute!(words.map(U64::new))
     }
 
     /// The header in these bytes, if magic, version and check say that they are one.
@@ -289,11 +285,17 @@ impl RecordHeader {
         if self.local & 1 != 0 {
             return previous;
         }
-        checks::chain(previous, self)
+        checks::chain(previous, &self.words())
     }
 
     #[inline]
     fn expected_check(&self) -> u32 {
-        checks::check(self)
+        checks::check(&self.words())
+    }
+
+    #[inline]
+    fn words(&self) -> checks::Words {
+        let words: [U64; 12] = zerocopy::transmute!(*self);
+        words.map(U64::get)
     }
 }
