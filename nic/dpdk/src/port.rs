@@ -28,16 +28,25 @@ pub struct DpdkPort {
     device: Device,
     traits: Traits,
     max_frame: usize,
+    /// The most frames that may exist while the device is asked for more.
+    usable: usize,
     stats: PortStats,
 }
 
 impl DpdkPort {
     pub(crate) fn new(seed: DpdkPortSeed) -> DpdkPort {
         let DpdkPortSeed { device, traits } = seed;
+        let usable = if traits.wakes_once {
+            // What is not in the pool now the device keeps ready for receiving.
+            device.pool.available() as usize
+        } else {
+            usize::MAX
+        };
         DpdkPort {
             home: Rc::new(Home::new(Arc::clone(&device.pool))),
             waiting: Waiting::new(),
             max_frame: usize::from(ROOM).min(usize::from(device.mtu()) + ETHERNET_BYTES),
+            usable,
             device,
             traits,
             stats: PortStats::default(),
@@ -133,13 +142,15 @@ impl Port for DpdkPort {
 
     #[inline]
     fn receive(&mut self, into: &mut FrameQueue<DpdkFrame>, max: usize) -> usize {
-        let DpdkPort { home, device, stats, .. } = self;
+        let DpdkPort { home, waiting, device, usable, stats, .. } = self;
         let before = into.len();
-        let mut left = max;
+        let mut left = max.min(usable.saturating_sub(home.frames() + waiting.len()));
         while left > 0 {
             let asked = left.min(BURST);
             let got = receive_burst(device, asked, |mbuf| {
-                into.extend(DpdkPort::admit(home, mbuf, stats));
+                if let Some(frame) = DpdkPort::admit(home, mbuf, stats) {
+                    into.push_back(frame);
+                }
             });
             if got < asked {
                 break;

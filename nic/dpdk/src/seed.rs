@@ -8,6 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
+
 use crate::config::{DpdkPortConfig, Kind, MemifConfig, MemifRole};
 use crate::device::Device;
 use crate::eal::{Eal, ThreadRegistration};
@@ -33,12 +36,17 @@ pub(crate) struct Traits {
     pub(crate) syscalls: bool,
     /// A lost peer is found again by starting the device anew.
     pub(crate) reconnects: bool,
+    /// Once a receive found no buffer, the driver looks at waiting frames again only when another one
+    /// arrives. (net_tap goes by a signal for each arrival, and takes it for seen.) So it must never
+    /// find none.
+    pub(crate) wakes_once: bool,
 }
 
 impl Traits {
     fn of(kind: &Kind) -> Traits {
         let client = matches!(kind, Kind::Memif(MemifConfig { role: MemifRole::Client, .. }));
-        Traits { syscalls: matches!(kind, Kind::Tap { .. }), reconnects: client }
+        let tap = matches!(kind, Kind::Tap { .. });
+        Traits { syscalls: tap, reconnects: client, wakes_once: tap }
     }
 }
 
@@ -70,6 +78,16 @@ impl DpdkPortSeed {
                 fs::set_permissions(&memif.socket, fs::Permissions::from_mode(0o600))
                     .map_err(failed("make its socket private"))?;
                 device
+            }
+            Kind::Tap { interface, .. } => {
+                if exists(interface) {
+                    return Err(DpdkError::Port {
+                        port: config.name.clone(),
+                        action: "make its interface",
+                        reason: format!("{interface} exists already"),
+                    });
+                }
+                Device::new(running, config, &pool)?
             }
             _ => Device::new(running, config, &pool)?,
         };
@@ -134,6 +152,12 @@ impl DpdkPortSeed {
     pub fn open(self, _registration: &ThreadRegistration) -> DpdkPort {
         DpdkPort::new(self)
     }
+}
+
+/// Whether the kernel has the interface. A second tap of that name would get a part of its frames.
+fn exists(interface: &str) -> bool {
+    socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .is_ok_and(|any| name_to_index(any, interface).is_ok())
 }
 
 /// Removes a socket that no server answers on: DPDK's server would refuse to start. Anything else is

@@ -1,0 +1,164 @@
+//! A net_tap port with the kernel at the other end, in a network namespace of its own.
+#![expect(clippy::print_stdout, reason = "says when it is skipped")]
+
+mod common;
+#[expect(unsafe_code, reason = "the standard library has no packet sockets")]
+#[path = "common/packet.rs"]
+mod packet;
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Two, eal};
+use mstream_nic::conformance::{self, Expect, WirePort};
+use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::port::BURST;
+use mstream_nic::{Frame, FrameQueue, Port};
+use mstream_nic_dpdk::{
+    DpdkError, DpdkPort, DpdkPortConfig, DpdkPortSeed, Eal, Kind, ThreadRegistration,
+};
+use packet::PacketSocket;
+
+const INTERFACE: &str = "mstap0";
+const KERNEL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
+const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Set in the process that runs inside the namespace.
+const INSIDE: &str = "MSTREAM_TAP_TEST_INSIDE";
+
+#[test]
+fn a_tap_port() {
+    if std::env::var_os(INSIDE).is_some() {
+        inside();
+        return;
+    }
+    let allowed = Command::new("unshare").args(["-n", "test", "-w", "/dev/net/tun"]).output();
+    if !allowed.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("SKIP a_tap_port: no network namespace or no /dev/net/tun");
+        return;
+    }
+    let this = std::env::current_exe().expect("the test's file");
+    let ended = Command::new("unshare")
+        .arg("-n")
+        .arg(this)
+        .args(["--exact", "a_tap_port", "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare was just there");
+    assert!(ended.success(), "inside the namespace: {ended}");
+}
+
+fn inside() {
+    // The kernel's own chatter would only be in the way.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").ok();
+    let eal = eal();
+    let registration = eal.register_thread().expect("a free id");
+    frames_to_and_from_the_interface(&eal, &registration);
+    a_kernel_socket_is_answered(&eal, &registration);
+    an_interface_that_is_down_blocks_nothing(&eal, &registration);
+    names_in_use_are_refused(&eal);
+    drop(registration);
+    eal.close().expect("nothing uses DPDK any more");
+}
+
+fn config(name: &str) -> DpdkPortConfig {
+    let kind = Kind::Tap { interface: INTERFACE.into(), mac: Some(KERNEL_MAC) };
+    DpdkPortConfig { frames: 2048, ..DpdkPortConfig::new(name, kind) }
+}
+
+fn tap(eal: &Eal, registration: &ThreadRegistration) -> DpdkPort {
+    let seed = DpdkPortSeed::prepare(eal, &config("tap")).expect("a port");
+    assert!(seed.wait_for_link(PATIENCE));
+    assert_eq!(seed.mac(), KERNEL_MAC);
+    seed.open(registration)
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+}
+
+fn frames_to_and_from_the_interface(eal: &Eal, registration: &ThreadRegistration) {
+    let port = tap(eal, registration);
+    assert!(port.capabilities().syscalls);
+    let socket = PacketSocket::open(INTERFACE).expect("a packet socket");
+    let mut pair = Two { a: port, b: WirePort::new(socket, 2048) };
+    // The kernel's queues on the way drop what is too much for them.
+    let patience = Duration::from_secs(1);
+    let expect = Expect { lossless: false, foreign_frames: true, patience, ..Expect::default() };
+    let report = conformance::run(&mut pair, expect);
+    assert!(report.arrived > 0 && report.exhausted == 0, "{report:?}");
+    pair.a.close().expect("the pool is whole");
+    assert!(PacketSocket::open(INTERFACE).is_err(), "the interface is gone with the port");
+}
+
+fn a_kernel_socket_is_answered(eal: &Eal, registration: &ThreadRegistration) {
+    let mut port = tap(eal, registration);
+    ip(&format!("addr add 10.77.1.1/24 dev {INTERFACE}"));
+    ip(&format!("neigh add 10.77.1.2 lladdr 02:00:00:00:00:20 dev {INTERFACE}"));
+    let socket = UdpSocket::bind("10.77.1.1:0").expect("a socket");
+    socket.set_nonblocking(true).expect("set");
+    for len in (0..1400).step_by(100) {
+        let sent = vec![len as u8; len];
+        socket.send_to(&sent, "10.77.1.2:7000").expect("sent");
+        let mut answer = [0; 2048];
+        let deadline = Instant::now() + PATIENCE;
+        let got = loop {
+            assert!(Instant::now() < deadline, "no answer of {len} bytes");
+            echo(&mut port);
+            if let Ok((got, from)) = socket.recv_from(&mut answer) {
+                assert_eq!(from, "10.77.1.2:7000".parse().expect("an address"));
+                break got;
+            }
+        };
+        assert_eq!(answer[..got], sent);
+    }
+    port.close().expect("the pool is whole");
+}
+
+/// Sends back what came by UDP.
+fn echo(port: &mut DpdkPort) {
+    let mut got = FrameQueue::new();
+    port.receive(&mut got, BURST);
+    for mut frame in got {
+        // The kernel filled in both checksums: nothing is left to the device.
+        let Ok(Inbound::Udp(udp)) = classify(frame.bytes(), true) else { continue };
+        assert_eq!((udp.src_mac(), udp.dst_mac()), (KERNEL_MAC, OUR_MAC));
+        let payload = udp.payload().len();
+        let headers = UdpHeaders {
+            src_mac: udp.dst_mac(),
+            dst_mac: udp.src_mac(),
+            src_ip: udp.dst_ip(),
+            dst_ip: udp.src_ip(),
+            src_port: udp.dst_port(),
+            dst_port: udp.src_port(),
+        };
+        frame.set_len(UDP_HEADERS_BYTES + payload);
+        emit_udp_headers(frame.bytes_mut(), &headers, payload);
+        assert!(port.send(frame).is_ok());
+    }
+    port.flush();
+}
+
+fn an_interface_that_is_down_blocks_nothing(eal: &Eal, registration: &ThreadRegistration) {
+    let mut port = tap(eal, registration);
+    ip(&format!("link set {INTERFACE} down"));
+    let before = port.stats();
+    for _ in 0..3 * BURST {
+        let frame = common::filled(&mut port, 100, 0);
+        assert!(port.send(frame).is_ok());
+    }
+    port.flush();
+    let stats = port.stats();
+    assert_eq!(stats.tx_frames - before.tx_frames, 0);
+    assert_eq!(stats.tx_dropped - before.tx_dropped, 3 * BURST as u64);
+    port.close().expect("the pool is whole");
+}
+
+fn names_in_use_are_refused(eal: &Eal) {
+    let first = DpdkPortSeed::prepare(eal, &config("first")).expect("a port");
+    let second = DpdkPortSeed::prepare(eal, &config("second"));
+    assert!(matches!(second, Err(DpdkError::Port { .. })), "{second:?}");
+    drop(first);
+}
