@@ -271,6 +271,7 @@ fn run(
     // STARTED makes this the only call in the process.
     if unsafe { sys::rte_eal_init(argc, argv.leak().as_mut_ptr()) } < 0 {
         let _ = started.send(Err(last_reason()));
+        let _ = std::fs::remove_dir(runtime_folder());
         return 0;
     }
     let folder = runtime_folder();
@@ -287,7 +288,7 @@ fn run(
 
 /// Where DPDK keeps files for other processes.
 fn runtime_folder() -> PathBuf {
-    // SAFETY: returns DPDK's own static string, set by the start.
+    // SAFETY: returns DPDK's own static string, which the start sets; empty if it did not get so far.
     let text = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
     Path::new(OsStr::from_bytes(text.to_bytes())).to_owned()
 }

@@ -6,8 +6,8 @@ use std::io;
 /// Why DPDK could not be started, or a port not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DpdkError {
-    /// DPDK can be started once in the life of a process.
-    #[error("dpdk: was started before in this process, and can be started once only")]
+    /// DPDK can be started once in the life of a process, and be tried to.
+    #[error("dpdk: a start was tried before in this process; there is one try only")]
     AlreadyStarted,
     /// DPDK's start failed.
     #[error("dpdk: start failed: {reason}; {fix}")]
