@@ -135,29 +135,32 @@ impl<R: Region> Wal<R> {
         self.time = self.time.max(fields.time);
         let fields =
             RecordFields { generation: self.generation, lsn: self.lsn, time: self.time, ..fields };
-        let header = RecordHeader::new(&fields, self.chain);
         let at = self.tail;
-        self.write_lines(at, &header, block);
+        let chain = self.write_lines(at, &fields, block);
         self.tail += record_bytes(block.len());
         self.written += record_bytes(block.len());
         if !fields.local {
-            self.chain = header.chain.get();
+            self.chain = chain;
             self.lsn += 1;
         }
         RecordAt::new(at)
     }
 
-    /// Streams header, block and padding as whole lines, each once.
+    /// Streams header, block and padding as whole lines, each once; the header's chain.
     #[inline(always)]
-    fn write_lines(&mut self, at: u64, header: &RecordHeader, block: &[u8]) {
+    fn write_lines(&mut self, at: u64, fields: &RecordFields, block: &[u8]) -> u32 {
         const FIRST: usize = 2 * LINE as usize;
         const SHARED: usize = FIRST - RECORD_HEADER_BYTES;
-        let mut first = [0; FIRST];
-        first[..RECORD_HEADER_BYTES].copy_from_slice(header.as_bytes());
+        // Words in which the header is made in place: x86-64 is little-endian.
+        let mut first = [0u64; FIRST / size_of::<u64>()];
         let (with_header, rest) = block.split_at(block.len().min(SHARED));
-        first[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + with_header.len()]
+        first.as_mut_bytes()[RECORD_HEADER_BYTES..][..with_header.len()]
             .copy_from_slice(with_header);
-        self.region.stream(at, &first);
+        let chain = match first.first_chunk_mut() {
+            Some(words) => RecordHeader::write(fields, self.chain, words),
+            None => self.chain,
+        };
+        self.region.stream(at, first.as_bytes());
         let whole = rest.len() - rest.len() % LINE as usize;
         let (whole, end) = rest.split_at(whole);
         if !whole.is_empty() {
@@ -168,6 +171,7 @@ impl<R: Region> Wal<R> {
             last[..end.len()].copy_from_slice(end);
             self.region.stream(at + (FIRST + whole.len()) as u64, &last);
         }
+        chain
     }
 
     /// Goes on with ending the segment and opening the next in a free slot, which there is. True when records

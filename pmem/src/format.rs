@@ -3,7 +3,7 @@
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::checks;
+use crate::checks::{self, Words};
 
 /// Where records begin in a segment.
 pub const SEGMENT_DATA_AT: u64 = 4096;
@@ -243,13 +243,20 @@ pub struct RecordFields {
 
 impl RecordHeader {
     /// A header whose chain follows `previous`.
-    #[inline(always)]
     pub fn new(fields: &RecordFields, previous: u32) -> RecordHeader {
+        let mut words = [0; 12];
+        RecordHeader::write(fields, previous, &mut words);
+        zerocopy::transmute!(words.map(U64::new))
+    }
+
+    /// Writes a header whose chain follows `previous` as little-endian words; its chain.
+    #[inline(always)]
+    pub(crate) fn write(fields: &RecordFields, previous: u32, words: &mut Words) -> u32 {
         let halves = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let magic =
             u32::from(RECORD_MAGIC) | u32::from(VERSION) << 16 | u32::from(fields.local) << 24;
         let kind = fields.kind as u32 | u32::from(fields.count) << 16;
-        let mut words = [
+        *words = [
             halves(magic, fields.generation),
             0,
             halves(kind, fields.block_bytes),
@@ -263,10 +270,10 @@ impl RecordHeader {
             fields.time,
             0,
         ];
-        let chain = if fields.local { previous } else { checks::chain(previous, &words) };
+        let chain = if fields.local { previous } else { checks::chain(previous, words) };
         words[11] = chain.into();
-        words[1] = checks::check(&words).into();
-        zerocopy::transmute!(words.map(U64::new))
+        words[1] = checks::check(words).into();
+        chain
     }
 
     /// The header in these bytes, if magic, version and check say that they are one.
@@ -294,7 +301,7 @@ impl RecordHeader {
     }
 
     #[inline]
-    fn words(&self) -> checks::Words {
+    fn words(&self) -> Words {
         let words: [U64; 12] = zerocopy::transmute!(*self);
         words.map(U64::get)
     }

@@ -80,6 +80,10 @@ impl<R: Region> Wal<R> {
     /// Opens the log in `region`, whose slots `slots` exist: recovers what is there, and begins a new epoch in a
     /// fresh segment.
     ///
+    /// One slot must be blank for that segment: a caller that has slots still to be made prepares one more than
+    /// exist (the first one, for a new log) before it opens. Blocks while syncing and, when starts have used up
+    /// the reserve, while recycling.
+    ///
     /// # Errors
     /// Why the log cannot be opened; nothing was changed then, unless syncing failed.
     pub fn open(

@@ -2,7 +2,8 @@
 //!
 //! What a store may leave behind at a crash, per 64-byte line: nothing is held back for sure, and nothing is
 //! durable for sure before a barrier behind it completed. Cached stores to one line survive as any prefix in
-//! program order, the last of them maybe torn (once flushed and fenced: all). Streamed lines survive as any subset of their aligned
+//! program order, the last of them maybe torn (once flushed and fenced: all). Streamed lines survive as any subset
+//! of their aligned
 //! 8-byte words. Aligned 8 bytes never tear. (Intel SDM volume 1, 11.4.4 and 10.4.6; research on persistent
 //! memory calls this the relaxed, line-granular model.)
 
