@@ -316,7 +316,6 @@ fn a_frame_does_not_change_once_it_is_received() {
             }
         });
         let mut got = FrameQueue::new();
-        let mut mixed = 0;
         for _ in 0..2000 {
             let head = raw.head(Way::ToServer);
             raw.set_slot(
@@ -328,13 +327,10 @@ fn a_frame_does_not_change_once_it_is_received() {
             until("the frame arrives", || scene.served.server.receive(&mut got, 1) == 1);
             let frame = got.pop_front().expect("one");
             let first = frame.bytes().to_vec();
-            mixed += usize::from(first.iter().any(|byte| *byte != first[0]));
             std::thread::yield_now();
             assert_eq!(frame.bytes(), first, "the frame changed in the holder's hands");
         }
         stop.store(true, Ordering::Relaxed);
-        // Mixtures of old and new bytes are what a client gets that writes while its frame is read.
-        println!("{mixed} of 2000 frames were caught half written");
     });
     scene.expect_alive();
 }
@@ -367,16 +363,16 @@ fn random_writes_all_over_the_memory_harm_nobody_else() {
         if round % 16 == 0 {
             scene.expect_other_alive();
         }
-        if scene.served.stats().broken > thrown_out {
-            thrown_out = scene.served.stats().broken;
-            scene.served.until_connected(1);
+        if scene.served.server.connections() == 1 {
+            thrown_out += 1;
+            until("it is told", || scene.served.stats().broken == thrown_out);
             scene.raw = Raw::connect(scene.served.path(), LOG2);
             scene.served.until_connected(2);
             // Peer numbers count on, skipping places that are taken.
             scene.raw_peer = scene.learn_peer();
         }
     }
-    assert!(thrown_out > 0, "some writes are impossible positions");
+    assert!(thrown_out > 9, "some writes are impossible positions: {thrown_out}");
     scene.expect_other_alive();
 }
 
