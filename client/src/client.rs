@@ -13,6 +13,9 @@ use crate::subscription::{From, Position, Subscription};
 /// While nothing is heard the port looks after itself this often.
 const MAINTAIN_NS: u64 = 10_000_000;
 
+/// While nothing comes and nothing waits, timers are looked at this often.
+const DRIVE_NS: u64 = 5_000;
+
 /// Sessions with one shard over one port.
 ///
 /// There is no thread behind it: [`Client::poll`] does everything, at the time that it is given. Once
@@ -24,6 +27,9 @@ pub struct Client<P: Port> {
     subscriptions: Vec<Subscription>,
     key: [u8; 16],
     now_ns: u64,
+    driven_ns: u64,
+    /// Something waits for room in the port, or for credit.
+    unsent: bool,
     heard_ns: u64,
     maintained_ns: u64,
 }
@@ -38,6 +44,8 @@ impl<P: Port> Client<P> {
             subscriptions: Vec::new(),
             key,
             now_ns: 0,
+            driven_ns: 0,
+            unsent: false,
             heard_ns: 0,
             maintained_ns: 0,
         }
@@ -45,6 +53,7 @@ impl<P: Port> Client<P> {
 
     /// Adds a session; it is set up by polling.
     pub fn open_session(&mut self, config: SessionConfig) -> SessionId {
+        self.unsent = true;
         let mut key = self.key;
         // Each session draws its own numbers from the client's secret.
         for (byte, place) in key.iter_mut().zip((self.sessions.len() as u64 + 1).to_le_bytes()) {
@@ -65,6 +74,7 @@ impl<P: Port> Client<P> {
         config: &PublicationConfig,
     ) -> PublicationId {
         assert!(session.0 < self.sessions.len(), "a session of this client");
+        self.unsent = true;
         let id = PublicationId(self.publications.len());
         self.publications.push(Publication::new(id, session.0, stream.into(), config));
         id
@@ -83,6 +93,7 @@ impl<P: Port> Client<P> {
         window: u64,
     ) -> SubscriptionId {
         assert!(session.0 < self.sessions.len(), "a session of this client");
+        self.unsent = true;
         let id = SubscriptionId(self.subscriptions.len());
         let subscription = Subscription::new(id, session.0, stream.into(), from, window);
         self.subscriptions.push(subscription);
@@ -92,6 +103,7 @@ impl<P: Port> Client<P> {
     /// Moves a subscription, also one that stopped.
     pub fn seek(&mut self, subscription: SubscriptionId, from: From) {
         self.subscriptions[subscription.0].seek(from);
+        self.unsent = true;
     }
 
     /// Where a subscription stands, once that is known.
@@ -188,8 +200,10 @@ impl<P: Port> Client<P> {
             let payload = frame.bytes().get(payload).unwrap_or_default();
             self.datagram(payload, &mut on);
         }
-        self.drive(&mut on);
-        self.link.port.flush();
+        if came > 0 || self.unsent || now_ns >= self.driven_ns + DRIVE_NS {
+            self.drive(&mut on);
+            self.link.port.flush();
+        }
         if now_ns >= self.heard_ns + MAINTAIN_NS && now_ns >= self.maintained_ns + MAINTAIN_NS {
             self.maintained_ns = now_ns;
             self.link.port.maintain();
@@ -207,6 +221,8 @@ impl<P: Port> Client<P> {
 
     fn drive(&mut self, on: &mut impl FnMut(Event<'_>)) {
         let now_ns = self.now_ns;
+        self.driven_ns = now_ns;
+        self.unsent = false;
         for index in 0..self.sessions.len() {
             let subscriptions = &self.subscriptions;
             let change = self.sessions[index].drive(now_ns, &mut self.link, |writer| {
@@ -223,6 +239,7 @@ impl<P: Port> Client<P> {
         for publication in &mut self.publications {
             let session = &mut self.sessions[publication.session];
             publication.drive(now_ns, session, &mut self.link);
+            self.unsent |= publication.has_unsent();
         }
     }
 

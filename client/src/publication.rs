@@ -100,6 +100,12 @@ impl Publication {
         self.retained.next()
     }
 
+    /// True when batches wait for room in the port, or for credit.
+    #[inline]
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent < self.retained.len()
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }

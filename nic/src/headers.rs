@@ -225,8 +225,11 @@ pub fn emit_udp_headers(frame: &mut [u8], headers: &UdpHeaders, payload: usize) 
     ip[4..12].copy_from_slice(&[0, 0, 0x40, 0, 64, PROTOCOL_UDP, 0, 0]);
     ip[12..16].copy_from_slice(&headers.src_ip);
     ip[16..20].copy_from_slice(&headers.dst_ip);
-    let checksum = !fold(sum(ip));
-    ip[10..12].copy_from_slice(&be(checksum));
+    // Summed from the values, not from the bytes just written: loads that span several stores stall.
+    let words = |ip: [u8; 4]| u64::from(u32::from_be_bytes(ip));
+    let fixed = 0x4500 + 0x4000 + 0x4000 + u64::from(PROTOCOL_UDP);
+    let sum = fixed + u64::from(total) + words(headers.src_ip) + words(headers.dst_ip);
+    ip[10..12].copy_from_slice(&be(!fold(sum)));
     frame[34..36].copy_from_slice(&be(headers.src_port));
     frame[36..38].copy_from_slice(&be(headers.dst_port));
     frame[38..40].copy_from_slice(&be(udp_length));

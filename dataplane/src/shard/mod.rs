@@ -250,7 +250,10 @@ impl<R: Region, F: Frame> std::fmt::Debug for Shard<R, F> {
 }
 
 /// A batch in the log, as much of it as delivery needs.
+///
+/// Aligned so that it is moved in whole, disjoint pieces: moves in overlapping ones wait for each other.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
 struct Stored {
     publication: Handle,
     stream: u32,
