@@ -1,1 +1,12 @@
-//! Empty so far.
+//! The control plane: the configuration, the memory it asks for, and the upkeep of segments.
+//!
+//! It knows the log's directory but not the data plane: what it prepares is handed over through
+//! [`housekeeper::Owner`], which the binary implements over the shard's queues.
+
+pub mod budget;
+pub mod config;
+pub mod housekeeper;
+
+pub use budget::{Available, Budget};
+pub use config::{Config, ConfigError};
+pub use housekeeper::{Housekeeper, Owner};

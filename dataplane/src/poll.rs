@@ -58,8 +58,8 @@ pub trait Clock {
 }
 
 /// The processor's time-stamp counter, calibrated at start, with the wall clock as an offset that the
-/// control plane may mend.
-#[derive(Debug)]
+/// control plane may mend. Clones show the same time.
+#[derive(Clone, Debug)]
 pub struct TscClock {
     clock: quanta::Clock,
     origin: u64,
@@ -139,16 +139,19 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         &self.ports
     }
 
+    /// Ends the loop: its ports and its shard, which still holds frames of theirs.
+    pub fn into_parts(self) -> (Vec<P>, Shard<R, P::Frame>) {
+        (self.ports, self.shard)
+    }
+
     /// One poll: commands, one burst of each port, one barrier, what the watermarks allow. Returns how many
     /// frames came in or went out; 0 means there was nothing to do.
     #[inline]
     pub fn poll(&mut self) -> u64 {
         let now = self.clock.now();
-        for _ in 0..COMMANDS_PER_POLL {
-            match self.commands.pop() {
-                Some(Command::SlotReady(slot)) => self.shard.wal_mut().add_ready(slot),
-                None => break,
-            }
+        // Looking is two loads; popping an empty queue is a fence as well.
+        if !self.commands.is_empty() {
+            self.take_commands();
         }
         let mut work = 0;
         for port in 0..self.ports.len() {
@@ -172,6 +175,16 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             self.publish(now);
         }
         work
+    }
+
+    #[cold]
+    fn take_commands(&mut self) {
+        for _ in 0..COMMANDS_PER_POLL {
+            match self.commands.pop() {
+                Some(Command::SlotReady(slot)) => self.shard.wal_mut().add_ready(slot),
+                None => break,
+            }
+        }
     }
 
     /// Writes counters and positions where others read them.

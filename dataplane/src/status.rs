@@ -27,6 +27,7 @@ pub struct Status {
     positions: [CachePadded<AtomicU64>; POSITIONS.len()],
     counters: Vec<(&'static str, AtomicU64)>,
     ports: Vec<[AtomicU64; 7]>,
+    updates: AtomicU64,
 }
 
 impl Status {
@@ -38,6 +39,7 @@ impl Status {
             positions: Default::default(),
             counters,
             ports: (0..ports).map(|_| Default::default()).collect(),
+            updates: AtomicU64::new(0),
         }
     }
 
@@ -82,6 +84,15 @@ impl Status {
                 cell.store(value, Ordering::Relaxed);
             }
         }
+        // Release: whoever sees this update sees the numbers above, or newer ones. Only the shard writes.
+        let updates = self.updates.load(Ordering::Relaxed);
+        self.updates.store(updates + 1, Ordering::Release);
+    }
+
+    /// How often the status was published. What was told to the shard when this read `n` is taken into
+    /// account in all numbers once it reads `n + 2`.
+    pub fn updates(&self) -> u64 {
+        self.updates.load(Ordering::Acquire)
     }
 
     /// How many segment slots the housekeeper is to prepare.

@@ -1,0 +1,215 @@
+//! Checks of ports: each driver has keys of its own.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+
+use super::problem::Collector;
+use super::{Device, Driver, Limits, Port, SPARE_FRAMES, raw};
+
+/// Buffers of a port's pool when the file does not say.
+const DEFAULT_FRAMES: usize = 4096;
+/// Buffers that a DPDK device keeps in its rings, 512 each way.
+const DPDK_RING_FRAMES: usize = 1024;
+/// The most buffers of one pool.
+const MAX_FRAMES: usize = 1 << 20;
+/// Longest name of a kernel interface.
+const MAX_INTERFACE: usize = 15;
+/// Longest path of a unix socket (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Checks all ports. Returns them with the indexes of their names.
+pub(super) fn check(
+    raw: Vec<Spanned<raw::Port>>,
+    run_dir: &Path,
+    limits: &Limits,
+    problems: &mut Collector<'_>,
+) -> (Vec<Port>, HashMap<String, usize>) {
+    let mut ports: Vec<Port> = Vec::with_capacity(raw.len());
+    let mut by_name = HashMap::with_capacity(raw.len());
+    if raw.is_empty() {
+        problems.add(0..0, "`port`: no port is defined; a shard needs at least one [[port]]");
+    }
+    for port in raw {
+        let span = port.span();
+        let port = port.into_inner();
+        let name = port.name.get_ref().clone();
+        if name.is_empty() {
+            problems.add(port.name.span(), "`name`: a port's name is empty");
+        }
+        if by_name.insert(name.clone(), ports.len()).is_some() {
+            problems.add(port.name.span(), format!("`name`: a second port `{name}`"));
+        }
+        let port = one(port, span, run_dir, limits, problems);
+        ports.push(port);
+    }
+    (ports, by_name)
+}
+
+fn one(
+    port: raw::Port,
+    span: Range<usize>,
+    run_dir: &Path,
+    limits: &Limits,
+    problems: &mut Collector<'_>,
+) -> Port {
+    refuse_others_keys(&port, problems);
+    let ip = *port.ip.get_ref();
+    if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
+        problems.add(port.ip.span(), format!("`ip`: {ip} is not the address of one host"));
+    }
+    let spare = match port.driver {
+        raw::Driver::Dpdk => SPARE_FRAMES + DPDK_RING_FRAMES,
+        raw::Driver::Memif | raw::Driver::Socket => SPARE_FRAMES,
+    };
+    let least = limits.pending_frames + spare + 1;
+    let frames = match &port.frames {
+        Some(frames) => {
+            if !(least..=MAX_FRAMES).contains(frames.get_ref()) {
+                problems.add(
+                    frames.span(),
+                    format!(
+                        "`frames`: {} is not in {least} to {MAX_FRAMES}: more than [limits] \
+                         pending_frames ({}) and {spare} on their way must fit",
+                        frames.get_ref(),
+                        limits.pending_frames
+                    ),
+                );
+            }
+            *frames.get_ref()
+        }
+        None => DEFAULT_FRAMES.max(least.next_power_of_two()),
+    };
+    let driver = match port.driver {
+        raw::Driver::Memif => {
+            let socket = socket(&port, &span, run_dir, problems);
+            let max_connections = match &port.max_connections {
+                Some(max) if !(1..=1024).contains(max.get_ref()) => {
+                    let reason =
+                        format!("`max_connections`: {} is not in 1 to 1024", max.get_ref());
+                    problems.add(max.span(), reason);
+                    1
+                }
+                Some(max) => *max.get_ref(),
+                None => 64,
+            };
+            let trusted = port.trusted.as_ref().is_some_and(|trusted| *trusted.get_ref());
+            Driver::Memif { socket, max_connections, trusted }
+        }
+        raw::Driver::Socket => Driver::Socket,
+        raw::Driver::Dpdk => Driver::Dpdk(device(&port, &span, run_dir, problems)),
+    };
+    let mac = port.mac.map(|mac| mac.into_inner().0).or_else(|| match driver {
+        // Nobody hands out addresses on such a port: one that is administered locally.
+        Driver::Memif { .. } | Driver::Dpdk(_) => {
+            let [a, b, c, d] = ip.octets();
+            Some([2, 0, a, b, c, d])
+        }
+        Driver::Socket => None,
+    });
+    Port { name: port.name.into_inner(), ip, mac, frames, driver }
+}
+
+fn device(
+    port: &raw::Port,
+    span: &Range<usize>,
+    run_dir: &Path,
+    problems: &mut Collector<'_>,
+) -> Device {
+    let Some(device) = &port.device else {
+        let reason =
+            "`device`: a dpdk port needs device = \"memif\", \"tap\", \"ring\" or \"null\"";
+        problems.add(span.clone(), reason);
+        return Device::Null;
+    };
+    let device = *device.get_ref();
+    let memif_only = [
+        ("socket", port.socket.as_ref().map(Spanned::span)),
+        ("role", port.role.as_ref().map(Spanned::span)),
+        ("id", port.id.as_ref().map(Spanned::span)),
+    ];
+    for (key, at) in memif_only {
+        if let (Some(at), true) = (at, device != raw::Device::Memif) {
+            problems.add(at, format!("`{key}` is only for device = \"memif\""));
+        }
+    }
+    if let (Some(interface), true) = (&port.interface, device != raw::Device::Tap) {
+        problems.add(interface.span(), "`interface` is only for device = \"tap\"");
+    }
+    match device {
+        raw::Device::Memif => Device::Memif {
+            socket: socket(port, span, run_dir, problems),
+            server: port.role.as_ref().is_none_or(|role| *role.get_ref() == raw::Role::Server),
+            id: port.id.as_ref().map_or(0, |id| *id.get_ref()),
+        },
+        raw::Device::Tap => {
+            let interface = port.interface.as_ref().map(|name| name.get_ref().clone());
+            let sound = |name: &String| {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+                (1..=MAX_INTERFACE).contains(&name.len()) && name.bytes().all(plain)
+            };
+            if !interface.as_ref().is_some_and(sound) {
+                let at = port.interface.as_ref().map_or(span.clone(), Spanned::span);
+                let reason = format!(
+                    "`interface`: a tap needs the name of the kernel interface to make, 1 to \
+                     {MAX_INTERFACE} letters, digits, `-`, `_` or `.`"
+                );
+                problems.add(at, reason);
+            }
+            Device::Tap { interface: interface.unwrap_or_default() }
+        }
+        raw::Device::Ring => Device::Ring,
+        raw::Device::Null => Device::Null,
+    }
+}
+
+/// The path of a memif socket; a relative one is below the run directory.
+fn socket(
+    port: &raw::Port,
+    span: &Range<usize>,
+    run_dir: &Path,
+    problems: &mut Collector<'_>,
+) -> std::path::PathBuf {
+    let Some(socket) = &port.socket else {
+        problems.add(span.clone(), "`socket`: a memif port needs the path of its socket");
+        return run_dir.to_path_buf();
+    };
+    let path = run_dir.join(socket.get_ref());
+    if socket.get_ref().as_os_str().is_empty() || path.as_os_str().len() > MAX_SOCKET_PATH {
+        let reason = format!(
+            "`socket`: {} has {} bytes; a socket's path has 1 to {MAX_SOCKET_PATH}",
+            path.display(),
+            path.as_os_str().len()
+        );
+        problems.add(socket.span(), reason);
+    }
+    path
+}
+
+/// A key that means nothing to the port's driver is a mistake.
+fn refuse_others_keys(port: &raw::Port, problems: &mut Collector<'_>) {
+    use raw::Driver::{Dpdk, Memif, Socket};
+    type Key<'a> = (&'a str, Option<Range<usize>>, &'a [raw::Driver]);
+    let keys: [Key<'_>; 8] = [
+        ("mac", port.mac.as_ref().map(Spanned::span), &[Memif, Dpdk]),
+        ("socket", port.socket.as_ref().map(Spanned::span), &[Memif, Dpdk]),
+        ("max_connections", port.max_connections.as_ref().map(Spanned::span), &[Memif]),
+        ("trusted", port.trusted.as_ref().map(Spanned::span), &[Memif]),
+        ("device", port.device.as_ref().map(Spanned::span), &[Dpdk]),
+        ("interface", port.interface.as_ref().map(Spanned::span), &[Dpdk]),
+        ("role", port.role.as_ref().map(Spanned::span), &[Dpdk]),
+        ("id", port.id.as_ref().map(Spanned::span), &[Dpdk]),
+    ];
+    let name = match port.driver {
+        Memif => "memif",
+        Dpdk => "dpdk",
+        Socket => "socket",
+    };
+    for (key, at, drivers) in keys {
+        if let (Some(at), false) = (at, drivers.contains(&port.driver)) {
+            problems.add(at, format!("`{key}` is not for driver = \"{name}\""));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Sound and unsound configurations.
+
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"[node]
+id = 1
+run_dir = "/run/mstream"
+[[port]]
+name = "clients"
+driver = "memif"
+ip = "10.0.0.1"
+socket = "clients.sock"
+[[shard]]
+core = 0
+ports = ["clients"]
+udp_port = 7500
+idle = "yield"
+[wal]
+dir = "/dev/shm/mstream"
+segment_bytes = "1 MiB"
+max_bytes = "16 MiB"
+[[stream]]
+id = 1
+name = "market"
+[[publisher]]
+id = 1
+name = "feed"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("test.toml"), text, &[0, 1])
+}
+
+/// The problems of [`GOOD`] with `from` replaced by `to`.
+fn problems(from: &str, to: &str) -> Vec<(usize, String)> {
+    assert!(GOOD.contains(from), "{from}");
+    match parse(&GOOD.replacen(from, to, 1)) {
+        Err(ConfigError::Wrong(problems)) => problems.list().to_vec(),
+        other => panic!("{to}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_left_out_has_defaults() {
+    let config = parse(GOOD).expect("sound");
+    assert_eq!(config.node.name, "node-1");
+    assert_eq!(config.node.control_core, 1, "a core without a shard");
+    let port = &config.ports[0];
+    assert_eq!(port.mac, Some([2, 0, 10, 0, 0, 1]));
+    let socket = PathBuf::from("/run/mstream/clients.sock");
+    assert_eq!(port.driver, Driver::Memif { socket, max_connections: 64, trusted: false });
+    assert!(port.frames > config.limits.pending_frames);
+    assert_eq!((config.wal.segments, config.wal.ready_segments), (16, 2));
+    assert_eq!(config.wal.shard_dir(0), Path::new("/dev/shm/mstream/shard-0"));
+    assert_eq!(config.streams[0].shard, 0);
+    assert!(!config.uses_dpdk());
+    assert_eq!(config.remarks(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_line_key_and_reason() {
+    let cases = [
+        ("core = 0", "cor = 0", 10, "unknown key `cor`, expected one of `core`"),
+        ("core = 0", "core = \"zero\"", 10, "`core`: invalid type: string \"zero\""),
+        ("core = 0\n", "", 9, "`[[shard]]`: missing key `core`"),
+        ("core = 0", "core = 7", 10, "`core`: there is no core 7; this process may use 0, 1"),
+        ("core = 0", "core = -1", 10, "`core`: "),
+        ("core = 0", "core = ", 10, ""),
+        ("ports = [\"clients\"]", "ports = []", 11, "`ports`: shard 0 has no port"),
+        (
+            "ports = [\"clients\"]",
+            "ports = [\"clients\", \"x\"]",
+            11,
+            "`ports`: there is no port `x`",
+        ),
+        (
+            "ports = [\"clients\"]",
+            "ports = [\"clients\", \"clients\"]",
+            11,
+            "`ports`: `clients` is named twice",
+        ),
+        ("udp_port = 7500", "udp_port = 0", 12, "`udp_port`: "),
+        ("udp_port = 7500", "udp_port = 70000", 12, "`udp_port`: "),
+        ("\"yield\"", "\"sleep\"", 13, "`idle`: unknown variant `sleep`"),
+        ("\"memif\"", "\"xdp\"", 6, "`driver`: unknown variant `xdp`"),
+        ("\"memif\"", "\"socket\"", 8, "`socket` is not for driver = \"socket\""),
+        ("\"memif\"", "\"dpdk\"", 4, "`device`: "),
+        ("\"10.0.0.1\"", "\"10.0.0\"", 7, "`ip`: "),
+        ("\"10.0.0.1\"", "\"224.0.0.1\"", 7, "`ip`: 224.0.0.1 is not"),
+        ("\"10.0.0.1\"", "\"10.0.0.1\"\nmac = \"ff:ff:ff:ff:ff:ff\"", 8, "`mac`: "),
+        ("\"10.0.0.1\"", "\"10.0.0.1\"\nframes = 1000", 8, "`frames`: 1000 is not in 1089 to"),
+        ("\"10.0.0.1\"", "\"10.0.0.1\"\nmax_connections = 0", 8, "`max_connections`: 0 is not"),
+        ("socket = \"clients.sock\"\n", "", 4, "`socket`: a memif port needs"),
+        ("\"1 MiB\"", "\"1 MB\"", 16, "`segment_bytes`: invalid value"),
+        ("\"1 MiB\"", "1000000", 16, "`segment_bytes`: 1000000 is not a multiple of 4096"),
+        ("\"16 MiB\"", "\"3 MiB\"", 17, "`max_bytes`: 3 segments; ready_segments = 2"),
+        ("\"16 MiB\"", "1048577", 17, "`max_bytes`: 1048577 is not a multiple"),
+        ("\"16 MiB\"", "\"1 TiB\"", 17, "`max_bytes`: a log has at most"),
+        ("dir = \"/dev/shm/mstream\"\n", "", 14, "`[wal]`: missing key `dir`"),
+        ("[[stream]]", "require = \"disk\"\n[[stream]]", 18, "`require`: unknown level `disk`"),
+        ("id = 1\nname = \"market\"", "id = 0\nname = \"market\"", 19, "`id`: "),
+        ("\"market\"", "\"market\"\nshard = 1", 21, "`shard`: there is no shard 1"),
+        ("[[publisher]]", "[[stream]]\nid = 1\nname = \"b\"\n[[publisher]]", 22, "`id`: a second"),
+        (
+            "[[publisher]]",
+            "[[stream]]\nid = 2\nname = \"market\"\n[[publisher]]",
+            23,
+            "`name`: a second stream `market`",
+        ),
+        ("id = 1\nname = \"feed\"", "id = 9223372036854775808\nname = \"feed\"", 22, ""),
+        ("[[publisher]]", "[limits]\nsessions = 0\n[[publisher]]", 22, "`sessions`: 0 is not in 1"),
+        (
+            "[[publisher]]",
+            "[limits]\nmax_block_bytes = \"9 KiB\"\n[[publisher]]",
+            22,
+            "`max_block_bytes`: 9216 is not in 64 to 1344",
+        ),
+        ("[[publisher]]", "[dpdk]\nmemory_mib = 64\n[[publisher]]", 21, "[dpdk] is set, but no"),
+        ("id = 1\nrun_dir", "id = 0\nrun_dir", 2, "`id`: node ids start at 1"),
+    ];
+    for (from, to, line, reason) in cases {
+        let found = problems(from, to);
+        assert!(
+            found.iter().any(|(at, text)| *at == line && text.starts_with(reason)),
+            "{to}: expected line {line}: {reason}, found {found:?}"
+        );
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let text = GOOD.replace("core = 0", "core = 9").replace("\"16 MiB\"", "\"1 MiB\"");
+    let error = parse(&text).expect_err("two problems");
+    let lines: Vec<String> = error.to_string().lines().map(str::to_string).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("test.toml:10: `core`: "), "{lines:?}");
+    assert!(lines[1].starts_with("test.toml:17: `max_bytes`: "), "{lines:?}");
+}
+
+const SECOND: &str = r#"[[shard]]
+core = 1
+ports = ["PORT"]
+udp_port = 7501
+idle = "spin"
+[wal]"#;
+
+#[test]
+fn two_shards_share_neither_core_nor_queue() {
+    let second = SECOND.replace("PORT", "clients");
+    let found = problems("[wal]", &second.replace("core = 1", "core = 0"));
+    assert!(found.iter().any(|(at, text)| *at == 15 && text.contains("shard 0 is on core 0")));
+    assert!(found.iter().any(|(at, text)| *at == 16 && text.contains("one receive queue")));
+    assert!(found.iter().any(|(_, text)| text.contains("a stream must name its own")));
+}
+
+#[test]
+fn shards_may_share_a_socket_port_but_not_its_udp_port() {
+    let text = GOOD
+        .replace("\"memif\"", "\"socket\"")
+        .replace("socket = \"clients.sock\"\n", "")
+        .replace("\"market\"", "\"market\"\nshard = 1")
+        .replace("[wal]", &SECOND.replace("PORT", "clients"));
+    let config = parse(&text).expect("sound");
+    assert_eq!(config.shards[1].ports, [0]);
+    assert_eq!(config.remarks().len(), 0);
+    let error = parse(&text.replace("7501", "7500")).expect_err("a clash").to_string();
+    assert!(error.contains(":16: `udp_port`: shard 0 uses UDP port 7500"), "{error}");
+}
+
+#[test]
+fn dpdk_devices_take_their_own_keys() {
+    let device = |keys: &str| {
+        GOOD.replace("\"memif\"", "\"dpdk\"").replace("socket = \"clients.sock\"", keys)
+    };
+    let tap = parse(&device("device = \"tap\"\ninterface = \"ms0\"")).expect("sound");
+    assert_eq!(tap.ports[0].driver, Driver::Dpdk(Device::Tap { interface: "ms0".into() }));
+    assert!(tap.uses_dpdk());
+    assert_eq!(tap.dpdk, Dpdk { huge_pages: None, memory_mib: 64 + 12 });
+    let memif = device("device = \"memif\"\nsocket = \"/run/m.sock\"\nrole = \"client\"\nid = 3");
+    let memif = parse(&memif).expect("sound");
+    let expected = Device::Memif { socket: "/run/m.sock".into(), server: false, id: 3 };
+    assert_eq!(memif.ports[0].driver, Driver::Dpdk(expected));
+    let wrong = parse(&device("device = \"ring\"\ninterface = \"x\"")).expect_err("not for it");
+    assert!(wrong.to_string().contains(":9: `interface` is only for"), "{wrong}");
+    let wrong = parse(&device("device = \"tap\"\ninterface = \"a b\"")).expect_err("not a name");
+    assert!(wrong.to_string().contains(":9: `interface`: "), "{wrong}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::load(Path::new("/nowhere/x.toml"), &[0]).expect_err("not there");
+    assert!(error.to_string().starts_with("/nowhere/x.toml: cannot read"), "{error}");
+}

@@ -1,0 +1,122 @@
+//! The control thread while the node runs: signals, the clock, threads that end.
+
+use std::time::{Duration, SystemTime};
+
+use mstream_dataplane::TscClock;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::MissedTickBehavior;
+
+use crate::Failure;
+use crate::node::Watched;
+use crate::report::{self, Refusals};
+use crate::shard::Event;
+
+/// How often the clock's wall time is mended.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two looks at what was refused.
+const REFUSALS_EVERY: u32 = 10;
+
+/// The signals that the node acts upon.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    tell: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over. Must be called inside the runtime.
+    pub(crate) fn take() -> Result<Signals, Failure> {
+        let take = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+        Ok(Signals {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+            tell: take(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+/// Why the control thread stops waiting.
+pub(crate) enum Outcome {
+    /// As many shards poll as were waited for.
+    Polling,
+    /// A signal asked for the end.
+    Asked,
+}
+
+/// Waits until `shards` shards poll.
+pub(crate) async fn until_polling(
+    shards: usize,
+    signals: &mut Signals,
+    events: &mut UnboundedReceiver<Event>,
+) -> Result<Outcome, Failure> {
+    let mut polling = 0;
+    while polling < shards {
+        tokio::select! {
+            _ = signals.terminate.recv() => return Ok(Outcome::Asked),
+            _ = signals.interrupt.recv() => return Ok(Outcome::Asked),
+            event = events.recv() => match event {
+                Some(Event::Polling) => polling += 1,
+                Some(Event::Ended(ended)) => return Err(why(ended)),
+                None => return Err(why(Ok(()))),
+            },
+        }
+    }
+    Ok(Outcome::Polling)
+}
+
+/// Runs until a signal asks for the end or a thread ends by itself.
+pub(crate) async fn until_asked(
+    signals: &mut Signals,
+    events: &mut UnboundedReceiver<Event>,
+    clock: &mut TscClock,
+    shards: &[Watched],
+) -> Result<(), Failure> {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tick: u32 = 0;
+    let mut refusals: Vec<_> = shards.iter().map(|_| Refusals::default()).collect();
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.tell.recv() => tell(shards),
+            event = events.recv() => match event {
+                Some(Event::Polling) => {}
+                Some(Event::Ended(ended)) => return Err(why(ended)),
+                None => return Err(why(Ok(()))),
+            },
+            _ = ticks.tick() => {
+                clock.set_wall(SystemTime::now());
+                tick = tick.wrapping_add(1);
+                if tick.is_multiple_of(REFUSALS_EVERY) {
+                    tell_refusals(shards, &mut refusals);
+                }
+            }
+        }
+    }
+}
+
+/// A thread that ends before it was told to is a failure.
+fn why(ended: Result<(), Failure>) -> Failure {
+    ended.err().unwrap_or_else(|| "a thread ended by itself".to_string())
+}
+
+fn tell(shards: &[Watched]) {
+    use std::io::Write;
+    let mut out = std::io::stderr().lock();
+    for (number, shard) in shards.iter().enumerate() {
+        for line in report::status(number, &shard.ports, &shard.status) {
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(out, "mstreamd: {line}");
+        }
+    }
+}
+
+fn tell_refusals(shards: &[Watched], refusals: &mut [Refusals]) {
+    for (number, (shard, refusals)) in shards.iter().zip(refusals).enumerate() {
+        if let Some(grown) = refusals.grown(&shard.status) {
+            tracing::warn!("shard {number}: refused since the last look: {grown}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The log of a shard at start: its directory, its recovery, its first segments.
+
+use mstream_controlplane::Config;
+use mstream_pmem::MappedRegion;
+use mstream_pmem::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
+use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
+use mstream_pmem::recovery::RecoveryReport;
+use mstream_pmem::region::Region;
+use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
+
+use crate::{Failure, log_name};
+
+/// Opens the log of shard `number`: maps what is there, recovers it, and makes the segments that are to be
+/// ready. Says in words what was found. Blocks for as long as that takes.
+pub(crate) fn open(
+    config: &Config,
+    number: usize,
+    time_ns: u64,
+) -> Result<(Wal<MappedRegion>, Preparer), Failure> {
+    let settings = &config.wal;
+    let failed = |reason: String| format!("{}: {reason}", log_name(settings, number));
+    let (region, mut slots, mut preparer) = open_dir(DirConfig {
+        dir: settings.shard_dir(number),
+        segment_bytes: settings.segment_bytes,
+        segments: settings.segments,
+        require: settings.require,
+        trust_host_pmem: settings.trust_host_pmem,
+    })
+    .map_err(|error| error.to_string())?;
+    // A start takes a segment that holds nothing.
+    if slots.iter().all(|slot| in_use(&region, *slot)) && preparer.has_next() {
+        slots.push(preparer.prepare_next().map_err(|error| error.to_string())?);
+    }
+    let limits = &config.limits;
+    let wal_config = WalConfig {
+        shard: number as u32,
+        new_log_id: random()?,
+        boot_id: boot_id().map_err(|error| failed(format!("the boot id: {error}")))?,
+        tables: TableLimits {
+            streams: limits.streams,
+            publications: limits.stored_publications(),
+            publishers: limits.publishers,
+        },
+        ready_segments: settings.ready_segments,
+        time_ns,
+    };
+    let (mut wal, report) =
+        Wal::open(region, &slots, wal_config).map_err(|error| failed(error.to_string()))?;
+    tell(config, number, &wal, &report);
+    while wal.slots_wanted() > 0 && preparer.has_next() {
+        match preparer.prepare_next() {
+            Ok(slot) => wal.add_ready(slot),
+            Err(error) => {
+                // What is there can be read; the housekeeper goes on trying.
+                tracing::error!("shard {number}: {error}");
+                break;
+            }
+        }
+    }
+    Ok((wal, preparer))
+}
+
+/// True if the slot holds a segment.
+fn in_use(region: &MappedRegion, slot: u32) -> bool {
+    let base = u64::from(slot) * region.slot_bytes();
+    let header = |at| SegmentHeader::read(region.bytes(base + at, SEGMENT_HEADER_BYTES));
+    SEGMENT_HEADER_AT.into_iter().any(|at| header(at).is_some())
+}
+
+/// 16 random bytes: an id or a secret.
+pub(crate) fn random() -> Result<[u8; 16], Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
+    Ok(bytes)
+}
+
+fn tell(config: &Config, number: usize, wal: &Wal<MappedRegion>, report: &RecoveryReport) {
+    let name = log_name(&config.wal, number);
+    let (level, epoch) = (wal.level(), wal.epoch());
+    if report.new_log {
+        tracing::info!("shard {number}: {name}: new, level {level}, epoch {epoch}");
+        return;
+    }
+    tracing::info!(
+        "shard {number}: {name}: level {level}, epoch {epoch}; recovered {} messages in {} records, \
+         {} bytes in {} segments, {} torn tails cut",
+        report.messages,
+        report.records,
+        report.bytes,
+        report.segments,
+        report.torn_tails,
+    );
+    if report.possible_loss {
+        tracing::warn!(
+            "shard {number}: {name}: possible-loss: the machine was started again since, and level \
+             {level} does not outlive that"
+        );
+    }
+}

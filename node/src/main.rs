@@ -1,0 +1,91 @@
+//! `mstreamd`: the appliance. The one place that names both planes: it reads the configuration, opens
+//! logs and ports, starts a thread for each shard, and keeps the control plane running until it is told
+//! to stop.
+
+mod any_port;
+mod args;
+mod control;
+mod echo;
+mod log;
+mod node;
+mod ports;
+mod report;
+mod shard;
+mod supply;
+mod thread;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use mstream_controlplane::config::Wal;
+use mstream_controlplane::{Available, Budget, Config};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Args;
+
+/// What went wrong, as one or more lines for people.
+type Failure = String;
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with 2.
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let mut out = std::io::stderr().lock();
+            for line in failure.lines() {
+                // Nobody is left to be told when standard error is gone.
+                let _ = writeln!(out, "mstreamd: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    start_logging(args.log.as_deref())?;
+    let cores: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let config = Config::load(&args.config, &cores).map_err(|error| error.to_string())?;
+    for remark in config.remarks() {
+        tracing::warn!("{remark}");
+    }
+    let budget = match args.echo {
+        true => None,
+        false => Some(Budget::of(&config)),
+    };
+    if args.check {
+        report::plan(args, &config, budget.as_ref())?;
+    }
+    if let Some(budget) = &budget {
+        let available = Available::now().map_err(|error| format!("free memory: {error}"))?;
+        if let Some(shortage) = budget.shortage(&available) {
+            return Err(format!("{}: {shortage}", args.config.display()));
+        }
+    }
+    match args.check {
+        true => Ok(()),
+        false => node::run(&config, args.echo),
+    }
+}
+
+/// Sends what happens to standard error: by `--log`, else RUST_LOG, else from "info" on.
+fn start_logging(level: Option<&str>) -> Result<(), Failure> {
+    let filter = match level {
+        Some(level) => EnvFilter::try_new(level).map_err(|error| format!("--log: {error}"))?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
+/// Where the log of a shard is, for messages.
+fn log_name(wal: &Wal, shard: usize) -> String {
+    format!("log {}", wal.shard_dir(shard).display())
+}

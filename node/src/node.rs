@@ -1,0 +1,269 @@
+//! Start and end of the node. Order of start: log lock, logs, DPDK, ports, shards; the end is the reverse.
+
+use std::fs;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_queue::ArrayQueue;
+use mstream_controlplane::{Config, Housekeeper};
+use mstream_dataplane::{
+    Clock, Limits, PublisherEntry, ShardConfig, Status, StreamEntry, TscClock,
+};
+use mstream_nic::memif::Listener;
+use mstream_nic_dpdk::Eal;
+use mstream_pmem::prepare::{DirLock, Preparer};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::control::{Outcome, Signals, until_asked, until_polling};
+use crate::ports::{PortSeed, start_dpdk};
+use crate::shard::{Event, Job, Plan, ShardJob, idle};
+use crate::supply::Supplied;
+use crate::{Failure, log, report, thread};
+
+/// Commands that may wait for a shard.
+const COMMANDS: usize = 256;
+
+/// A shard as the control thread sees it.
+pub(crate) struct Watched {
+    /// What it publishes.
+    pub(crate) status: Arc<Status>,
+    /// Names of its ports.
+    pub(crate) ports: Vec<String>,
+}
+
+/// The threads of the node, and how to end them.
+struct Threads {
+    /// Ends the shards.
+    stop_shards: Arc<AtomicBool>,
+    shards: Vec<JoinHandle<()>>,
+    /// Ends the helpers, after the shards.
+    stop_helpers: Arc<AtomicBool>,
+    helpers: Vec<JoinHandle<()>>,
+    events: UnboundedSender<Event>,
+}
+
+/// Runs the node until it is told to stop.
+pub(crate) fn run(config: &Config, echo: bool) -> Result<(), Failure> {
+    thread::pin(config.node.control_core)?;
+    let run_dir = &config.node.run_dir;
+    fs::create_dir_all(run_dir).map_err(|error| {
+        format!("{}: cannot make the run directory: {error}", run_dir.display())
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the control thread: {error}"))?;
+    runtime.block_on(lead(config, echo))
+}
+
+async fn lead(config: &Config, echo: bool) -> Result<(), Failure> {
+    let mut signals = Signals::take()?;
+    let mut clock = TscClock::new(Arc::new(AtomicI64::new(0)));
+    let (lock, jobs, supplies, watched) = match echo {
+        true => (None, config.shards.iter().map(|_| Job::Echo).collect(), Vec::new(), Vec::new()),
+        false => {
+            let lock = DirLock::take(&config.wal.dir).map_err(|error| error.to_string())?;
+            let (jobs, supplies, watched) = open_shards(config, &mut clock)?;
+            (Some(lock), jobs, supplies, watched)
+        }
+    };
+    let eal = start_dpdk(config)?.map(Arc::new);
+    let (mut threads, mut events) = Threads::new();
+    let ran = match threads.start(config, jobs, supplies, eal.as_ref()) {
+        Ok(()) => match until_polling(config.shards.len(), &mut signals, &mut events).await {
+            Ok(Outcome::Polling) => {
+                ready(config, echo);
+                until_asked(&mut signals, &mut events, &mut clock, &watched).await
+            }
+            Ok(Outcome::Asked) => Ok(()),
+            Err(failure) => Err(failure),
+        },
+        Err(failure) => Err(failure),
+    };
+    tracing::info!("stopping");
+    let ended = threads.end(&mut events);
+    let dpdk = match eal.map(Arc::try_unwrap) {
+        Some(Ok(eal)) => eal.close().map_err(|error| error.to_string()),
+        // Threads that hold it have ended; one that panicked is told of by then.
+        Some(Err(_)) | None => Ok(()),
+    };
+    drop(lock);
+    ran.and(ended).and(dpdk)
+}
+
+type Supplies = Vec<(Preparer, Supplied)>;
+
+/// Opens all logs and makes what the shards' threads need.
+fn open_shards(
+    config: &Config,
+    clock: &mut TscClock,
+) -> Result<(Vec<Job>, Supplies, Vec<Watched>), Failure> {
+    let (mut jobs, mut supplies, mut watched) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, shard) in config.shards.iter().enumerate() {
+        let (wal, preparer) = log::open(config, number, clock.now().wall_ns)?;
+        let status = Arc::new(Status::new(shard.ports.len()));
+        let commands = Arc::new(ArrayQueue::new(COMMANDS));
+        let ports = shard.ports.iter().map(|port| config.ports[*port].name.clone()).collect();
+        watched.push(Watched { status: Arc::clone(&status), ports });
+        supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
+        let config = shard_config(config, number)?;
+        let clock = clock.clone();
+        jobs.push(Job::Shard(Box::new(ShardJob { config, wal, clock, commands, status })));
+    }
+    Ok((jobs, supplies, watched))
+}
+
+fn shard_config(config: &Config, number: usize) -> Result<ShardConfig, Failure> {
+    let streams = config.streams.iter().filter(|stream| stream.shard == number);
+    let limits = &config.limits;
+    Ok(ShardConfig {
+        // Known once they are open.
+        ports: Vec::new(),
+        udp_port: config.shards[number].udp_port,
+        limits: Limits {
+            sessions: limits.sessions,
+            publications: limits.publications,
+            subscriptions: limits.subscriptions,
+            pending_records: limits.pending_records,
+            pending_frames: limits.pending_frames,
+            max_block_bytes: limits.max_block_bytes,
+            session_window_bytes: limits.session_window_bytes,
+            session_timeout_ms: limits.session_timeout_ms,
+        },
+        streams: streams
+            .map(|stream| StreamEntry { id: stream.id, name: stream.name.clone() })
+            .collect(),
+        publishers: config
+            .publishers
+            .iter()
+            .map(|publisher| PublisherEntry { id: publisher.id, name: publisher.name.clone() })
+            .collect(),
+        secret: log::random()?,
+    })
+}
+
+/// Says that everything runs: to people on standard error, to scripts on standard output.
+fn ready(config: &Config, echo: bool) {
+    // Best effort: the limit on locked memory may be low. What the shards use was touched before.
+    if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
+        tracing::info!("memory is not locked: {error}");
+    }
+    for (number, shard) in config.shards.iter().enumerate() {
+        let what = if echo { "echo" } else { "shard" };
+        let ports = shard.ports.iter().map(|port| &config.ports[*port]);
+        for port in ports {
+            let port = report::describe(port, shard.udp_port);
+            tracing::info!("ready: {what} {number} on core {}: {port}", shard.core);
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    // A script that does not wait for it may have closed it.
+    let _ = writeln!(out, "mstreamd: ready").and_then(|()| out.flush());
+}
+
+impl Threads {
+    fn new() -> (Threads, UnboundedReceiver<Event>) {
+        let (events, received) = unbounded_channel();
+        let threads = Threads {
+            stop_shards: Arc::default(),
+            shards: Vec::new(),
+            stop_helpers: Arc::default(),
+            helpers: Vec::new(),
+            events,
+        };
+        (threads, received)
+    }
+
+    /// Makes the ports and starts all threads. What was started stays when something fails; `end` ends it.
+    fn start(
+        &mut self,
+        config: &Config,
+        jobs: Vec<Job>,
+        supplies: Supplies,
+        eal: Option<&Arc<Eal>>,
+    ) -> Result<(), Failure> {
+        let control_core = config.node.control_core;
+        let mut plans = Vec::with_capacity(jobs.len());
+        for (number, (shard, job)) in config.shards.iter().zip(jobs).enumerate() {
+            let mut seeds = Vec::with_capacity(shard.ports.len());
+            for port in shard.ports.iter().map(|port| &config.ports[*port]) {
+                let name = &config.node.name;
+                let eal = eal.map(Arc::as_ref);
+                let (seed, listener) = PortSeed::prepare(port, name, shard.udp_port, eal)?;
+                seeds.push(seed);
+                if let Some(listener) = listener {
+                    self.listen(listener, &port.name, control_core)?;
+                }
+            }
+            plans.push(Plan {
+                number,
+                core: shard.core,
+                idle: idle(shard.idle),
+                seeds,
+                eal: eal.cloned(),
+                job,
+                stop: Arc::clone(&self.stop_shards),
+                events: self.events.clone(),
+            });
+        }
+        for plan in plans {
+            let name = format!("shard-{}", plan.number);
+            self.shards.push(spawn(name, move || plan.run())?);
+        }
+        let stop = Arc::clone(&self.stop_helpers);
+        let mut keeper = Housekeeper::new(supplies);
+        self.helpers.push(spawn("segments".to_string(), move || {
+            // Where the control thread is, a helper may be: its core was pinned to before.
+            if thread::pin(control_core).is_ok() && thread::block_signals().is_ok() {
+                keeper.run(&stop);
+            }
+        })?);
+        Ok(())
+    }
+
+    /// Serves a memif socket on a thread of its own.
+    fn listen(&mut self, mut listener: Listener, port: &str, core: usize) -> Result<(), Failure> {
+        let stop = Arc::clone(&self.stop_helpers);
+        let events = self.events.clone();
+        let port = port.to_string();
+        self.helpers.push(spawn("memif".to_string(), move || {
+            let ran = thread::pin(core)
+                .and_then(|()| thread::block_signals())
+                .and_then(|()| listener.run(&stop).map_err(|error| error.to_string()));
+            if let Err(reason) = ran {
+                let _ = events.send(Event::Ended(Err(format!("port {port}: {reason}"))));
+            }
+        })?);
+        Ok(())
+    }
+
+    /// Ends the shards, then their helpers. The first failure that a thread left behind.
+    fn end(self, events: &mut UnboundedReceiver<Event>) -> Result<(), Failure> {
+        let mut ended = Ok(());
+        for (stop, threads) in [(self.stop_shards, self.shards), (self.stop_helpers, self.helpers)]
+        {
+            // Relaxed: joining orders everything else.
+            stop.store(true, Ordering::Relaxed);
+            for thread in threads {
+                let name = thread.thread().name().unwrap_or("?").to_string();
+                if thread.join().is_err() {
+                    ended = ended.and(Err(format!("thread {name} panicked")));
+                }
+            }
+        }
+        while let Ok(event) = events.try_recv() {
+            if let Event::Ended(one) = event {
+                ended = ended.and(one);
+            }
+        }
+        ended
+    }
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    let failed = format!("cannot start thread {name}");
+    std::thread::Builder::new().name(name).spawn(body).map_err(|error| format!("{failed}: {error}"))
+}

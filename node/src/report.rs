@@ -1,0 +1,120 @@
+//! What the node says about itself: the plan of `--check`, and its status.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use mstream_controlplane::config::{Config, Device, Driver, Port};
+use mstream_controlplane::{Available, Budget};
+use mstream_dataplane::Status;
+
+use crate::Failure;
+use crate::args::Args;
+
+/// Writes to standard output what a start with this configuration would do.
+pub(crate) fn plan(args: &Args, config: &Config, budget: Option<&Budget>) -> Result<(), Failure> {
+    let mut text = format!("{}: the configuration is sound\n", args.config.display());
+    let node = &config.node;
+    let _ = writeln!(text, "node {} ({}), control core {}", node.id, node.name, node.control_core);
+    for (number, shard) in config.shards.iter().enumerate() {
+        let ports = shard.ports.iter().map(|port| describe(&config.ports[*port], shard.udp_port));
+        let ports = ports.collect::<Vec<_>>().join("; ");
+        let _ = writeln!(text, "shard {number}: core {}, {:?}; {ports}", shard.core, shard.idle);
+        let streams = config.streams.iter().filter(|stream| stream.shard == number).count();
+        let wal = &config.wal;
+        let _ = writeln!(
+            text,
+            "shard {number}: {streams} streams; log in {}, at most {} segments of {} bytes; level at \
+             least {}, found out at start",
+            wal.shard_dir(number).display(),
+            wal.segments,
+            wal.segment_bytes,
+            wal.require.map_or("process", |level| level.name()),
+        );
+    }
+    if let Some(budget) = budget {
+        let _ = writeln!(text, "memory:\n{budget}");
+        if let Ok(available) = Available::now() {
+            let _ = writeln!(
+                text,
+                "  available: {} MiB, and {} MiB of huge pages",
+                available.memory >> 20,
+                available.huge_pages >> 20
+            );
+        }
+    }
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("standard output: {error}"))
+}
+
+/// A port in words.
+pub(crate) fn describe(port: &Port, udp_port: u16) -> String {
+    let what = match &port.driver {
+        Driver::Memif { socket, .. } => format!("memif {}", socket.display()),
+        Driver::Socket => "kernel socket".to_string(),
+        Driver::Dpdk(Device::Memif { socket, .. }) => format!("DPDK memif {}", socket.display()),
+        Driver::Dpdk(Device::Tap { interface }) => format!("DPDK tap {interface}"),
+        Driver::Dpdk(Device::Ring) => "DPDK ring".to_string(),
+        Driver::Dpdk(Device::Null) => "DPDK null".to_string(),
+    };
+    format!("{} = {what} at {}:{udp_port}", port.name, port.ip)
+}
+
+/// Positions, counters and ports of shard `number`, one line each. Counters that are 0 are left out.
+pub(crate) fn status(number: usize, names: &[String], status: &Status) -> Vec<String> {
+    let numbers = |all: &mut dyn Iterator<Item = (&'static str, u64)>| {
+        all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    let mut lines = vec![
+        format!("shard {number}: {}", numbers(&mut status.positions())),
+        format!(
+            "shard {number}: {}",
+            numbers(&mut status.counters().filter(|(_, value)| *value > 0))
+        ),
+    ];
+    for (port, name) in names.iter().enumerate() {
+        if let Some(stats) = status.port(port) {
+            lines.push(format!(
+                "shard {number}: port {name}: rx_frames={} rx_bytes={} rx_no_buffer={} rx_refused={} \
+                 tx_frames={} tx_bytes={} tx_dropped={}",
+                stats.rx_frames,
+                stats.rx_bytes,
+                stats.rx_no_buffer,
+                stats.rx_refused,
+                stats.tx_frames,
+                stats.tx_bytes,
+                stats.tx_dropped,
+            ));
+        }
+    }
+    lines
+}
+
+/// What a shard refused, by reason, as far as it became more.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    before: Vec<u64>,
+}
+
+impl Refusals {
+    /// The reasons whose counts grew since the last call, with how much.
+    pub(crate) fn grown(&mut self, status: &Status) -> Option<String> {
+        let refusals: Vec<_> = status.counters().filter(|(name, _)| is_refusal(name)).collect();
+        self.before.resize(refusals.len(), 0);
+        let mut text = String::new();
+        for ((name, value), before) in refusals.into_iter().zip(&mut self.before) {
+            if value > *before {
+                let comma = if text.is_empty() { "" } else { ", " };
+                let _ = write!(text, "{comma}{name} {}", value - *before);
+                *before = value;
+            }
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+fn is_refusal(name: &str) -> bool {
+    mstream_dataplane::Refusal::ALL.iter().any(|refusal| refusal.name() == name)
+        || mstream_wire::WireError::ALL.into_iter().any(|error| error.name() == name)
+}

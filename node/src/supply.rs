@@ -1,0 +1,37 @@
+//! The housekeeper's view of a shard: what its status says, and the queue of commands to it.
+
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+use mstream_controlplane::Owner;
+use mstream_dataplane::{Command, Status};
+
+/// A shard that takes prepared slots.
+pub(crate) struct Supplied {
+    status: Arc<Status>,
+    commands: Arc<ArrayQueue<Command>>,
+    /// The status knows of the last slot once it was updated this often.
+    trusted_from: u64,
+}
+
+impl Supplied {
+    pub(crate) fn new(status: Arc<Status>, commands: Arc<ArrayQueue<Command>>) -> Supplied {
+        Supplied { status, commands, trusted_from: 0 }
+    }
+}
+
+impl Owner for Supplied {
+    fn wanted(&mut self) -> u64 {
+        match self.status.updates() < self.trusted_from {
+            true => 0,
+            false => self.status.slots_wanted(),
+        }
+    }
+
+    fn give(&mut self, slot: u32) -> bool {
+        let taken = self.commands.push(Command::SlotReady(slot)).is_ok();
+        // The update that is under way may not know of it yet; the one after that does.
+        self.trusted_from = self.status.updates() + 2;
+        taken
+    }
+}
