@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::panic::catch_unwind;
+use std::time::Duration;
+
 use common::HEADERS;
 use mstream_nic::conformance::{Expect, Pair, run};
 use mstream_nic::headers::UdpHeaders;
@@ -50,6 +53,22 @@ fn a_network_without_faults_conforms() {
         let report = run(&mut SimPair::new(Faults { delay_ns, ..Faults::NONE }), Expect::default());
         assert!(report.gave_back >= 6, "the send queues ran full each way: {report:?}");
         assert_eq!((report.lost, report.foreign), (0, 0));
+    }
+}
+
+#[test]
+fn a_network_that_misbehaves_does_not_conform() {
+    let one_percent = 10_000;
+    let wrong = [
+        Faults { loss_ppm: one_percent, ..Faults::NONE },
+        Faults { duplicate_ppm: one_percent, ..Faults::NONE },
+        Faults { corrupt_ppm: one_percent, ..Faults::NONE },
+        Faults { reorder_ppm: one_percent, reorder_ns: 1_000_000, ..Faults::NONE },
+    ];
+    for faults in wrong {
+        let expect = Expect { patience: Duration::from_millis(200), ..Expect::default() };
+        let ran = catch_unwind(|| run(&mut SimPair::new(faults.clone()), expect));
+        assert!(ran.is_err(), "{faults:?}: {ran:?}");
     }
 }
 
