@@ -1,10 +1,11 @@
 //! Clients over the ports that need no privileges: kernel UDP and memif.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
 use mstream_nic::memif::{ClientConfig, ClientPort, MemifError};
+use mstream_nic::socket::{SocketError, SocketPort};
 
 use crate::client::Client;
 use crate::link::Addresses;
@@ -25,14 +26,33 @@ pub enum ConnectError {
     /// The memif socket could not be connected.
     #[error(transparent)]
     Memif(#[from] MemifError),
-    /// The system refused something.
-    #[error("{action}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Its reason.
-        source: std::io::Error,
-    },
+    /// The UDP socket could not be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The system gives no randomness.
+    #[error("asking for random bytes: {0}")]
+    Random(std::io::Error),
+}
+
+/// Frames of a UDP client's port.
+const UDP_FRAMES: usize = 2048;
+
+/// A client over a kernel UDP socket of its own, for the shard at `shard`.
+///
+/// # Errors
+/// When the socket cannot be made, or the system gives no randomness.
+pub fn udp(shard: SocketAddrV4) -> Result<Client<SocketPort>, ConnectError> {
+    let key = random_key().map_err(ConnectError::Random)?;
+    let local = if shard.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let port = SocketPort::bind(SocketAddrV4::new(local, 0), UDP_FRAMES)?;
+    let addresses = Addresses {
+        mac: [0; 6],
+        ip: port.local_address().ip().octets(),
+        udp_port: port.local_address().port(),
+        shard_ip: shard.ip().octets(),
+        shard_udp_port: shard.port(),
+    };
+    Ok(Client::new(port, addresses, key))
 }
 
 /// A client over a memif socket of an appliance on this machine, for the shard at `shard`.
@@ -44,8 +64,7 @@ pub fn memif(
     shard: SocketAddrV4,
     timeout: Duration,
 ) -> Result<Client<ClientPort>, ConnectError> {
-    let key = random_key()
-        .map_err(|source| ConnectError::Io { action: "asking for random bytes", source })?;
+    let key = random_key().map_err(ConnectError::Random)?;
     let port = ClientPort::connect(&ClientConfig::new(socket), timeout)?;
     Ok(Client::new(port, memif_addresses(shard, &key), key))
 }

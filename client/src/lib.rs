@@ -10,8 +10,7 @@
 //! use mstream_client::{Event, From, Identity, PublicationConfig, SessionConfig, connect};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let wait = std::time::Duration::from_secs(1);
-//! let mut client = connect::memif("mstream.sock".as_ref(), "10.0.0.1:7500".parse()?, wait)?;
+//! let mut client = connect::udp("127.0.0.1:7500".parse()?)?;
 //! let clock = std::time::Instant::now();
 //! let session = client.open_session(SessionConfig::new(Identity::Anonymous));
 //! let trades = client.open_publication(session, "trades", &PublicationConfig::default());
