@@ -1,1 +1,3 @@
-//! Empty so far.
+//! Measuring the appliance, and something to publish to it.
+
+pub mod itch;
