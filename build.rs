@@ -16,7 +16,7 @@ const HEADER: &str = "wrapper.h";
 /// Functions that are bound, as regular expressions over whole names.
 const FUNCTIONS: &[&str] = &[
     "mstream_.*",
-    "rte_eal_(init|cleanup|get_runtime_dir|hotplug_add|hotplug_remove)",
+    "rte_eal_(init|cleanup|get_runtime_dir|hotplug_add|hotplug_remove|alarm_set)",
     "rte_eth_(dev_configure|dev_start|dev_stop|dev_close|dev_get_mtu|dev_get_port_by_name)",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
     "rte_eth_(rx|tx)_queue_setup",
@@ -32,7 +32,13 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Types that are bound with their insides.
-const TYPES: &[&str] = &["mstream_.*", "rte_eth_xstat", "rte_eth_xstat_name", "rte_ether_addr"];
+const TYPES: &[&str] = &[
+    "mstream_.*",
+    "rte_eal_alarm_callback",
+    "rte_eth_xstat",
+    "rte_eth_xstat_name",
+    "rte_ether_addr",
+];
 
 /// Structures that are only passed on by pointer: their insides stay out of the bindings.
 const OPAQUE: &[&str] =

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use mstream_dpdk_sys as sys;
 
-use crate::config::{DpdkPortConfig, Vdev};
+use crate::config::{DpdkPortConfig, Kind, MemifRole, Vdev};
 use crate::eal::Running;
 use crate::error::{DpdkError, last_reason, reason};
+use crate::interrupt;
 use crate::pool::{ANY_NODE, PacketPool};
 use crate::ring::Ring;
 
@@ -22,6 +23,8 @@ pub(crate) struct Device {
     /// Its name on DPDK's bus.
     name: CString,
     started: bool,
+    /// The driver handles a peer's going on DPDK's interrupt thread (see [`interrupt`]).
+    has_peer: bool,
     pub(crate) pool: Arc<PacketPool>,
     /// The wires of a net_ring device; given up after it is gone.
     _rings: Vec<Arc<Ring>>,
@@ -37,6 +40,9 @@ impl Device {
     ) -> Result<Device, DpdkError> {
         let Vdev { name, arguments } = config.vdev()?;
         let (name, arguments) = (text(config, name)?, text(config, arguments)?);
+        if matches!(&config.kind, Kind::Memif(memif) if memif.role == MemifRole::Server) {
+            running.never_unmap();
+        }
         let guard = running.lock_devices();
         // SAFETY: DPDK runs; the strings are NUL-terminated and copied.
         let made =
@@ -47,7 +53,9 @@ impl Device {
         let found = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
         drop(guard);
         check(config, "find the device that was just made", found)?;
-        Device::take_over(running, id, name, pool, Vec::new()).started(config)
+        let mut device = Device::take_over(running, id, name, pool, Vec::new());
+        device.has_peer = matches!(config.kind, Kind::Memif(_));
+        device.started(config)
     }
 
     /// Makes a net_ring device that receives from one ring and sends to the other, and starts it.
@@ -89,7 +97,7 @@ impl Device {
         rings: Vec<Arc<Ring>>,
     ) -> Device {
         let (pool, running) = (Arc::clone(pool), Arc::clone(running));
-        Device { id, name, started: false, pool, _rings: rings, running }
+        Device { id, name, started: false, has_peer: false, pool, _rings: rings, running }
     }
 
     fn started(mut self, config: &DpdkPortConfig) -> Result<Device, DpdkError> {
@@ -118,18 +126,25 @@ impl Device {
 
     /// Starts the device again after a [`Device::stop`].
     pub(crate) fn start(&mut self) -> Result<(), String> {
+        let id = self.id;
         // SAFETY: the device is ours and set up.
-        let started = unsafe { sys::rte_eth_dev_start(self.id) };
+        let started = self.in_order(|| unsafe { sys::rte_eth_dev_start(id) });
         self.started = started == 0;
         if self.started { Ok(()) } else { Err(reason(started)) }
     }
 
     pub(crate) fn stop(&mut self) {
         if std::mem::take(&mut self.started) {
+            let id = self.id;
             // SAFETY: the device is ours; its one polling thread is this one, or there is none yet.
             // A device that cannot stop is closed all the same.
-            let _ = unsafe { sys::rte_eth_dev_stop(self.id) };
+            let _ = self.in_order(|| unsafe { sys::rte_eth_dev_stop(id) });
         }
+    }
+
+    /// Does `work` where it cannot cross what the driver does because of a peer.
+    fn in_order(&self, work: impl FnOnce() -> c_int + Send) -> c_int {
+        if self.has_peer { interrupt::run(&self.running, work) } else { work() }
     }
 
     /// DPDK's number of the device.
@@ -183,14 +198,19 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.stop();
         let _guard = self.running.lock_devices();
-        // SAFETY: DPDK runs, the device is ours and stopped, and is not used again. A device that is
-        // closed but stays on the bus does no harm.
-        unsafe {
-            let _ = sys::rte_eth_dev_close(self.id);
-            let _ = sys::rte_eal_hotplug_remove(BUS.as_ptr(), self.name.as_ptr());
-        }
+        let (id, started) = (self.id, std::mem::take(&mut self.started));
+        // SAFETY: DPDK runs, and the device is ours and not polled any more. It is closed in one go
+        // with being stopped, so that no new peer comes in between.
+        let _ = self.in_order(|| unsafe {
+            if started {
+                let _ = sys::rte_eth_dev_stop(id);
+            }
+            sys::rte_eth_dev_close(id)
+        });
+        // SAFETY: as above; the name is NUL-terminated. A device that is closed but stays on the bus
+        // does no harm.
+        let _ = unsafe { sys::rte_eal_hotplug_remove(BUS.as_ptr(), self.name.as_ptr()) };
     }
 }
 

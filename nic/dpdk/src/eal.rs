@@ -125,9 +125,18 @@ pub(crate) struct Running {
     /// Devices come and go one at a time: DPDK's device lists are not made for more.
     devices: Mutex<()>,
     names: AtomicU32,
+    /// DPDK's memory must stay mapped until the process ends.
+    never_unmapped: AtomicBool,
 }
 
 impl Running {
+    /// Says that a driver left something for DPDK's interrupt thread to look at for good: net_memif
+    /// never unregisters a server's socket, which lies in DPDK's memory, and a look at it after DPDK's
+    /// end is a SIGSEGV.
+    pub(crate) fn never_unmap(&self) {
+        self.never_unmapped.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn lock_devices(&self) -> MutexGuard<'_, ()> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,8 +161,16 @@ pub struct Eal {
 /// The thread that started DPDK and will end it.
 #[derive(Debug)]
 struct Helper {
-    end: Sender<()>,
+    end: Sender<Ending>,
     thread: JoinHandle<c_int>,
+}
+
+/// What becomes of DPDK at its end.
+#[derive(Debug)]
+enum Ending {
+    CleanUp,
+    /// The process's end does it: there is nothing in the file system.
+    Leave,
 }
 
 impl Eal {
@@ -176,7 +193,11 @@ impl Eal {
             .map_err(DpdkError::Thread)?;
         let refused = match outcome.recv() {
             Ok(Ok(())) => {
-                let running = Arc::new(Running { devices: Mutex::new(()), names: 0.into() });
+                let running = Arc::new(Running {
+                    devices: Mutex::new(()),
+                    names: 0.into(),
+                    never_unmapped: false.into(),
+                });
                 return Ok(Eal { running, helper: Some(Helper { end, thread }) });
             }
             Ok(Err(refused)) => refused,
@@ -198,7 +219,8 @@ impl Eal {
         Ok(ThreadRegistration { _running: Arc::clone(&self.running), _this_thread: PhantomData })
     }
 
-    /// Ends DPDK. Ports, their frames and thread registrations must be gone.
+    /// Ends DPDK. Ports, their frames and thread registrations must be gone. After a net_memif server
+    /// DPDK's threads and memory stay until the process ends.
     ///
     /// # Errors
     /// If they are not, DPDK stays as it is until the process ends.
@@ -219,7 +241,10 @@ impl Eal {
             std::mem::forget(helper);
             return Err(DpdkError::InUse { holders });
         }
-        drop(helper.end);
+        // Relaxed: whoever set it has let go of `running` since, which orders the two.
+        let leave = self.running.never_unmapped.load(Ordering::Relaxed);
+        // Sending fails only if the thread is gone, which joining it shows.
+        let _ = helper.end.send(if leave { Ending::Leave } else { Ending::CleanUp });
         match helper.thread.join() {
             Ok(0) => Ok(()),
             Ok(failed) => Err(DpdkError::End { reason: reason(failed) }),
@@ -256,7 +281,7 @@ fn run(
     arguments: Vec<CString>,
     core: usize,
     started: &Sender<Result<(), String>>,
-    end: &Receiver<()>,
+    end: &Receiver<Ending>,
 ) -> c_int {
     // DPDK's own threads run where this one may run, so it must be pinned first.
     if !core_affinity::set_for_current(CoreId { id: core }) {
@@ -277,9 +302,11 @@ fn run(
     let folder = runtime_folder();
     // Sending fails only if the starter is gone; then `end` is closed too.
     let _ = started.send(Ok(()));
-    let _ = end.recv();
-    // SAFETY: DPDK runs, and nothing uses it any more (see `Eal::end`).
-    let ended = unsafe { sys::rte_eal_cleanup() };
+    let ended = match end.recv() {
+        // SAFETY: DPDK runs, and nothing uses it any more (see `Eal::end`).
+        Ok(Ending::CleanUp) => unsafe { sys::rte_eal_cleanup() },
+        Ok(Ending::Leave) | Err(_) => 0,
+    };
     // DPDK makes the folder and forgets it. It holds nothing without shared configuration; anything
     // else is left alone.
     let _ = std::fs::remove_dir(folder);

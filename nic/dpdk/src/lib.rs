@@ -25,6 +25,8 @@ mod device;
 mod eal;
 mod error;
 mod frame;
+#[expect(unsafe_code, reason = "calls into DPDK")]
+mod interrupt;
 #[expect(unsafe_code, reason = "buffers live in DPDK's memory")]
 mod mbuf;
 #[expect(unsafe_code, reason = "calls into DPDK")]

@@ -29,6 +29,7 @@ fn memif_ports() {
     our_server_with_dpdks_client(&eal, &registration, dir.path());
     our_client_with_dpdks_server(&eal, &registration, dir.path());
     a_client_without_a_server_and_after_its_end(&eal, &registration, dir.path());
+    both_ends_end_at_the_same_time(&eal, &registration, dir.path());
     sockets_in_the_way(&eal, dir.path());
     drop(registration);
     eal.close().expect("nothing uses DPDK any more");
@@ -146,6 +147,22 @@ fn serving<T>(listener: &mut Listener, work: impl FnOnce() -> T) -> T {
         control.join().expect("no panic");
         done
     })
+}
+
+/// The driver hears of its peer's end on another thread while the device is being closed.
+fn both_ends_end_at_the_same_time(eal: &Eal, registration: &ThreadRegistration, dir: &Path) {
+    for round in 0..50 {
+        let socket = dir.join(format!("end{round}"));
+        let server = config("server", &socket, MemifRole::Server);
+        let server = DpdkPortSeed::prepare(eal, &server).expect("a server");
+        let client = config("client", &socket, MemifRole::Client);
+        let client = DpdkPortSeed::prepare(eal, &client).expect("a client");
+        assert!(client.wait_for_link(PATIENCE) && server.wait_for_link(PATIENCE));
+        let (server, client) = (server.open(registration), client.open(registration));
+        let (first, second) = if round % 2 == 0 { (server, client) } else { (client, server) };
+        first.close().expect("its pool is whole");
+        second.close().expect("its pool is whole");
+    }
 }
 
 fn sockets_in_the_way(eal: &Eal, dir: &Path) {
