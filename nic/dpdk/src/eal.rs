@@ -3,7 +3,6 @@
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -296,28 +295,26 @@ fn run(
     // STARTED makes this the only call in the process.
     if unsafe { sys::rte_eal_init(argc, argv.leak().as_mut_ptr()) } < 0 {
         let _ = started.send(Err(last_reason()));
-        let _ = std::fs::remove_dir(runtime_folder());
+        remove_runtime_folder();
         return 0;
     }
-    let folder = runtime_folder();
+    remove_runtime_folder();
     // Sending fails only if the starter is gone; then `end` is closed too.
     let _ = started.send(Ok(()));
-    let ended = match end.recv() {
+    match end.recv() {
         // SAFETY: DPDK runs, and nothing uses it any more (see `Eal::end`).
         Ok(Ending::CleanUp) => unsafe { sys::rte_eal_cleanup() },
         Ok(Ending::Leave) | Err(_) => 0,
-    };
-    // DPDK makes the folder and forgets it. It holds nothing without shared configuration; anything
-    // else is left alone.
-    let _ = std::fs::remove_dir(folder);
-    ended
+    }
 }
 
-/// Where DPDK keeps files for other processes.
-fn runtime_folder() -> PathBuf {
+/// Removes the folder that DPDK makes at its start, for files that other processes look at. Without
+/// shared configuration there are none, and a process that is killed would leave the folder behind.
+fn remove_runtime_folder() {
     // SAFETY: returns DPDK's own static string, which the start sets; empty if it did not get so far.
     let text = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
-    Path::new(OsStr::from_bytes(text.to_bytes())).to_owned()
+    // A folder with something in it stays.
+    let _ = std::fs::remove_dir(OsStr::from_bytes(text.to_bytes()));
 }
 
 /// What probably helps after a failed start.
