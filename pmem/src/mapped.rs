@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::copy::{self, Stores};
 use crate::region::{Barrier, Level, Region};
@@ -179,7 +180,14 @@ impl Region for MappedRegion {
 
     #[inline]
     fn barrier(&mut self) -> Barrier {
-        self.stores.fence();
+        if self.level == Level::Process {
+            // Who reads after this process was killed reads behind an interrupt, and an interrupt
+            // empties the write-combining buffers (AMD APM volume 2, 7.6.4; Intel SDM volume 3,
+            // 13.3.1): what was executed is there. Only the compiler must keep the order.
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            self.stores.fence();
+        }
         self.barriers += 1;
         Barrier(self.barriers)
     }
