@@ -13,6 +13,7 @@ fn config(new_log_id: u8) -> WalConfig {
     WalConfig {
         shard: 0,
         new_log_id: [new_log_id; 16],
+        new_secret: [0x5e; 16],
         boot_id: [1; 16],
         tables: TableLimits { streams: 4, publications: 8, publishers: 4 },
         ready_segments: 1,

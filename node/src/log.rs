@@ -35,6 +35,7 @@ pub(crate) fn open(
     let wal_config = WalConfig {
         shard: number as u32,
         new_log_id: random()?,
+        new_secret: random()?,
         boot_id: boot_id().map_err(|error| failed(format!("the boot id: {error}")))?,
         tables: TableLimits {
             streams: limits.streams,

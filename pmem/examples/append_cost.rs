@@ -88,6 +88,7 @@ impl Log {
         let config = WalConfig {
             shard: 0,
             new_log_id: [1; 16],
+            new_secret: [0x5e; 16],
             boot_id: [2; 16],
             tables: TableLimits { streams: 4, publications: 4, publishers: 4 },
             ready_segments: 2,

@@ -224,6 +224,7 @@ impl<R: Region> Wal<R> {
             window_bytes: self.window_bytes,
             time: self.time,
             boot_id: self.config.boot_id,
+            secret: self.secret,
         })
     }
 
@@ -240,7 +241,7 @@ impl<R: Region> Wal<R> {
     fn enter_segment(&mut self, header: &SegmentHeader) {
         let Some(slot) = self.ready.pop_front() else { return };
         let base = u64::from(slot) * self.region.slot_bytes();
-        self.generation = header.generation.get();
+        self.generation = header.generation();
         self.tail = base + SEGMENT_DATA_AT;
         self.segment_end = base + self.region.slot_bytes();
         let sequence = header.sequence.get();

@@ -1,5 +1,6 @@
 //! The bytes of segment headers and records, as `docs/wal-format.md` lays them out.
 
+use siphasher::sip::SipHasher24;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -56,13 +57,12 @@ pub struct SegmentHeader {
     pub base_epoch: U32,
     /// Chain before the first record.
     pub base_chain: U32,
-    /// Stamped on all records.
-    pub generation: U32,
+    reserved: U32,
     /// Level of the region that wrote it.
     pub level: u8,
     /// 1 opened at a start, 2 rolled.
     pub reason: u8,
-    reserved: U16,
+    reserved2: U16,
     /// Bytes of the segment.
     pub segment_bytes: U64,
     /// W.
@@ -71,7 +71,9 @@ pub struct SegmentHeader {
     pub time: U64,
     /// Boot id of the kernel.
     pub boot_id: [u8; 16],
-    reserved2: [u8; 20],
+    /// Key of the generations. Never leaves the node.
+    pub secret: [u8; 16],
+    reserved3: U32,
     check: U32,
 }
 
@@ -98,12 +100,13 @@ pub struct SegmentFields {
     pub window_bytes: u64,
     pub time: u64,
     pub boot_id: [u8; 16],
+    pub secret: [u8; 16],
 }
 
-/// The generation of the segment with this number: two lives of a slot never share it.
-pub fn generation(log_id: &[u8; 16], sequence: u64) -> u32 {
-    let [a, b, c, d, ..] = *log_id;
-    sequence as u32 ^ u32::from_le_bytes([a, b, c, d])
+/// The generation of the segment with this number: stamped on its records, it tells them from those of the
+/// slot's other lives and from any that were made up without the secret.
+pub fn generation(secret: &[u8; 16], sequence: u64) -> u64 {
+    SipHasher24::new_with_key(secret).hash(&sequence.to_le_bytes())
 }
 
 impl SegmentHeader {
@@ -119,19 +122,25 @@ impl SegmentHeader {
             base_lsn: fields.base_lsn.into(),
             base_epoch: fields.base_epoch.into(),
             base_chain: fields.base_chain.into(),
-            generation: generation(&fields.log_id, fields.sequence).into(),
+            reserved: 0.into(),
             level: fields.level,
             reason: fields.reason,
-            reserved: 0.into(),
+            reserved2: 0.into(),
             segment_bytes: fields.segment_bytes.into(),
             window_bytes: fields.window_bytes.into(),
             time: fields.time.into(),
             boot_id: fields.boot_id,
-            reserved2: [0; 20],
+            secret: fields.secret,
+            reserved3: 0.into(),
             check: 0.into(),
         };
         header.check = crc32c(&header.as_bytes()[..SEGMENT_HEADER_BYTES - 4]).into();
         header
+    }
+
+    /// The generation of the segment's records.
+    pub fn generation(&self) -> u64 {
+        generation(&self.secret, self.sequence.get())
     }
 
     /// The header in these bytes, if they are one.
@@ -185,10 +194,9 @@ pub struct RecordHeader {
     version: u8,
     /// Bit 0: local.
     pub local: u8,
-    /// Of the segment.
-    pub generation: U32,
+    generation_low: U32,
     check: U32,
-    reserved: U32,
+    generation_high: U32,
     /// Record type.
     pub kind: u8,
     flags: u8,
@@ -216,7 +224,7 @@ pub struct RecordHeader {
     pub time: U64,
     /// Chained checksum.
     pub chain: U32,
-    reserved2: U32,
+    reserved: U32,
 }
 
 const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
@@ -227,7 +235,7 @@ const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
 pub struct RecordFields {
     pub kind: Kind,
     pub local: bool,
-    pub generation: u32,
+    pub generation: u64,
     pub count: u16,
     pub block_bytes: u32,
     pub epoch: u32,
@@ -257,7 +265,7 @@ impl RecordHeader {
             u32::from(RECORD_MAGIC) | u32::from(VERSION) << 16 | u32::from(fields.local) << 24;
         let kind = fields.kind as u32 | u32::from(fields.count) << 16;
         *words = [
-            halves(magic, fields.generation),
+            halves(magic, fields.generation as u32),
             0,
             halves(kind, fields.block_bytes),
             halves(fields.epoch, fields.block_crc),
@@ -272,7 +280,8 @@ impl RecordHeader {
         ];
         let chain = if fields.local { previous } else { checks::chain(previous, words) };
         words[11] = chain.into();
-        words[1] = checks::check(words).into();
+        words[1] = fields.generation >> 32 << 32;
+        words[1] |= u64::from(checks::check(words));
         chain
     }
 
@@ -284,6 +293,12 @@ impl RecordHeader {
             && header.version == VERSION
             && header.check.get() == header.expected_check())
         .then_some(header)
+    }
+
+    /// The generation of the segment that the record was written to.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        u64::from(self.generation_low.get()) | u64::from(self.generation_high.get()) << 32
     }
 
     /// What the chain field must be behind a record whose chain was `previous`.

@@ -10,7 +10,7 @@ use crate::scan::{
     Found, base, check_header, fault, headless, read_header, scan, torn, void_from, written_copy,
 };
 use crate::tables::Life;
-use crate::wal::{RecordAt, Segment, TableFull, Wal, WalConfig};
+use crate::wal::{LogNames, RecordAt, Segment, TableFull, Wal, WalConfig};
 
 /// Why a log was not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -105,13 +105,14 @@ impl<R: Region> Wal<R> {
             }
         }
         found.sort_by_key(|segment| segment.header.sequence.get());
-        let log_id = one_log(&found)?.unwrap_or(config.new_log_id);
+        let names = one_log(&found)?
+            .unwrap_or(LogNames { log_id: config.new_log_id, secret: config.new_secret });
         report.new_log = found.is_empty();
         report.possible_loss = found.last().is_some_and(|newest| {
             newest.header.level == Level::Process as u8 && newest.header.boot_id != config.boot_id
         });
         let void = void_segments(&found, report.possible_loss)?;
-        refuse_headless(&region, &mut blank, found.last(), &log_id, report.possible_loss)?;
+        refuse_headless(&region, &mut blank, found.last(), report.possible_loss)?;
         let mut ends = vec![0; found.len()];
         // Records from here on in older segments are void.
         let mut cut = u64::MAX;
@@ -129,7 +130,7 @@ impl<R: Region> Wal<R> {
             *end = void_from(&region, segment, cut);
             cut = cut.min(segment.header.base_lsn.get());
         }
-        let mut wal = Wal::new(region, config, log_id);
+        let mut wal = Wal::new(region, config, names);
         wal.resume(1, 0, config.time_ns);
         for ((segment, end), void) in found.iter().zip(&ends).zip(&void) {
             wal.apply(segment, *end, &mut report)?;
@@ -287,19 +288,21 @@ impl<R: Region> Wal<R> {
     }
 }
 
-/// The id that all segments share, if there are any.
-fn one_log(found: &[Found]) -> Result<Option<[u8; 16]>, RecoveryError> {
-    let count = |id: &[u8; 16]| found.iter().filter(|other| other.header.log_id == *id).count();
+/// What all segments share, if there are any.
+fn one_log(found: &[Found]) -> Result<Option<LogNames>, RecoveryError> {
+    let names =
+        |segment: &Found| LogNames { log_id: segment.header.log_id, secret: segment.header.secret };
+    let count = |of: &LogNames| found.iter().filter(|other| names(other) == *of).count();
     // The stranger is the one that fewer segments agree with.
-    let Some(log_id) = found.iter().map(|segment| segment.header.log_id).max_by_key(count) else {
+    let Some(log) = found.iter().map(names).max_by_key(count) else {
         return Ok(None);
     };
-    match found.iter().find(|segment| segment.header.log_id != log_id) {
+    match found.iter().find(|segment| names(segment) != log) {
         Some(stranger) => Err(RecoveryError::Foreign {
             slot: stranger.slot,
             what: "it belongs to another log".to_string(),
         }),
-        None => Ok(Some(log_id)),
+        None => Ok(Some(log)),
     }
 }
 
@@ -369,10 +372,10 @@ fn refuse_headless<R: Region>(
     region: &R,
     blank: &mut [u32],
     newest: Option<&Found>,
-    log_id: &[u8; 16],
     possible_loss: bool,
 ) -> Result<(), RecoveryError> {
-    let next = newest.map(|newest| generation(log_id, newest.header.sequence.get() + 1));
+    let next =
+        newest.map(|newest| generation(&newest.header.secret, newest.header.sequence.get() + 1));
     let mut first_kept = blank.len();
     for index in (0..blank.len()).rev() {
         let slot = blank[index];

@@ -66,7 +66,7 @@ fn follows<'a, R: Region>(
     region: &'a R,
     address: u64,
     end: u64,
-    generation: u32,
+    generation: u64,
     scan: &Scan,
 ) -> Option<&'a RecordHeader> {
     if address + RECORD_HEADER_BYTES as u64 > end {
@@ -74,7 +74,7 @@ fn follows<'a, R: Region>(
     }
     let header = RecordHeader::read(region.bytes(address, RECORD_HEADER_BYTES))?;
     let bytes = header.block_bytes.get() as usize;
-    let fits = header.generation.get() == generation
+    let fits = header.generation() == generation
         && header.lsn.get() == scan.lsn
         && header.epoch.get() >= scan.epoch
         && header.time.get() >= scan.time
@@ -100,7 +100,8 @@ pub(crate) fn scan<R: Region>(region: &R, slot: u32, header: &SegmentHeader) -> 
         time: header.time.get(),
         rolled: false,
     };
-    while let Some(record) = follows(region, scan.end, end, header.generation.get(), &scan) {
+    let generation = header.generation();
+    while let Some(record) = follows(region, scan.end, end, generation, &scan) {
         scan.end += record_bytes(record.block_bytes.get() as usize);
         scan.chain = record.chain.get();
         scan.lsn += u64::from(record.local & 1 == 0);
@@ -118,8 +119,8 @@ pub(crate) fn scan<R: Region>(region: &R, slot: u32, header: &SegmentHeader) -> 
 pub(crate) fn torn<R: Region>(region: &R, segment: &Found) -> bool {
     let behind = segment.scan.end;
     let room = base(region, segment.slot) + region.slot_bytes() - behind;
-    let generation = segment.header.generation.get().to_le_bytes();
-    room >= LINE && region.bytes(behind, LINE as usize)[4..8] == generation
+    let generation = segment.header.generation() as u32;
+    room >= LINE && region.bytes(behind, LINE as usize)[4..8] == generation.to_le_bytes()
 }
 
 /// A valid record so far behind the first misfit that a barrier had covered what is damaged. Records from
@@ -128,12 +129,13 @@ pub(crate) fn fault<R: Region>(region: &R, segment: &Found, cut: u64) -> Option<
     if segment.scan.rolled || segment.scan.lsn >= cut {
         return None;
     }
+    let generation = segment.header.generation();
     let start = base(region, segment.slot);
     let end = start + region.slot_bytes();
     let mut address = segment.scan.end.saturating_add(segment.header.window_bytes.get());
     while address.saturating_add(RECORD_HEADER_BYTES as u64) <= end {
         if let Some(header) = RecordHeader::read(region.bytes(address, RECORD_HEADER_BYTES))
-            && header.generation == segment.header.generation
+            && header.generation() == generation
             && (segment.scan.lsn..cut).contains(&header.lsn.get())
         {
             let what = format!(
@@ -151,12 +153,12 @@ pub(crate) fn fault<R: Region>(region: &R, segment: &Found, cut: u64) -> Option<
 }
 
 /// Byte of the first record of `generation` (of any, if none is given) in a slot without a segment header.
-pub(crate) fn headless<R: Region>(region: &R, slot: u32, generation: Option<u32>) -> Option<u64> {
+pub(crate) fn headless<R: Region>(region: &R, slot: u32, generation: Option<u64>) -> Option<u64> {
     let mut at = SEGMENT_DATA_AT;
     while at + RECORD_HEADER_BYTES as u64 <= region.slot_bytes() {
         let bytes = region.bytes(base(region, slot) + at, RECORD_HEADER_BYTES);
         if let Some(record) = RecordHeader::read(bytes)
-            && generation.is_none_or(|generation| record.generation.get() == generation)
+            && generation.is_none_or(|generation| record.generation() == generation)
         {
             return Some(at);
         }

@@ -103,13 +103,23 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
 }
 
+/// What all segments of a log share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogNames {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) secret: [u8; 16],
+}
+
 /// What a log is told when it is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct WalConfig {
     /// Shard whose log this is.
     pub shard: u32,
-    /// Random id for a log that does not exist yet.
+    /// Random id for a log that does not exist yet. Clients are told it.
     pub new_log_id: [u8; 16],
+    /// Random secret for a log that does not exist yet: publishers who do not know it cannot make up records
+    /// that a recovery takes for the log's own.
+    pub new_secret: [u8; 16],
     /// Id of the running kernel's boot.
     pub boot_id: [u8; 16],
     /// Sizes of the tables.
@@ -125,6 +135,7 @@ pub struct Wal<R: Region> {
     pub(crate) region: R,
     pub(crate) config: WalConfig,
     pub(crate) log_id: [u8; 16],
+    pub(crate) secret: [u8; 16],
     pub(crate) epoch: u32,
     pub(crate) tables: Tables,
     pub(crate) index: Index,
@@ -142,7 +153,7 @@ pub struct Wal<R: Region> {
     /// Most bytes a record may have.
     pub(crate) record_limit: u64,
     pub(crate) window_bytes: u64,
-    pub(crate) generation: u32,
+    pub(crate) generation: u64,
     pub(crate) tail: u64,
     pub(crate) segment_end: u64,
     pub(crate) lsn: u64,
@@ -162,7 +173,7 @@ pub struct Wal<R: Region> {
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 impl<R: Region> Wal<R> {
-    pub(crate) fn new(region: R, config: WalConfig, log_id: [u8; 16]) -> Wal<R> {
+    pub(crate) fn new(region: R, config: WalConfig, names: LogNames) -> Wal<R> {
         let limits = config.tables;
         // The least record of data has a message header of 8 bytes and nothing else: two lines.
         let records = u64::from(region.slots()) * (region.slot_bytes() / record_bytes(8));
@@ -172,7 +183,8 @@ impl<R: Region> Wal<R> {
         let room = region.slot_bytes() - SEGMENT_DATA_AT - ROLL_BYTES;
         let reserve = 1 + restated.div_ceil(room) as u32;
         Wal {
-            log_id,
+            log_id: names.log_id,
+            secret: names.secret,
             epoch: 0,
             tables: Tables::new(limits),
             index: Index::new(records as usize, limits.streams),

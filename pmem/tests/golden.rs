@@ -30,16 +30,24 @@ fn the_checksum_is_crc32c() {
     assert_eq!(mstream_pmem::format::crc32c(b"123456789"), 0xe306_9283);
 }
 
+/// The test vector of SipHash's authors (reference implementation, vectors_sip64) for 8 bytes: key 00, 01, ..,
+/// input 00, 01, ..
+#[test]
+fn the_generation_is_siphash_of_the_sequence() {
+    let secret = std::array::from_fn(|place| place as u8);
+    assert_eq!(generation(&secret, 0x0706_0504_0302_0100), 0x93f5_f579_9a93_2462);
+}
+
 #[test]
 fn segment_header() {
     let mut golden = bytes(
         "4d5354524d57414c 0100 8000 03000000
          000102030405060708090a0b0c0d0e0f
          0500000000000000 e803000000000000 07000000 efbeadde
-         05010203 01 01 0000
+         00000000 01 01 0000
          0000100000000000 0000010000000000 15cd5b0700000000
          f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff
-         0000000000000000000000000000000000000000",
+         b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 00000000",
     );
     let check = crc32c(&golden);
     golden.extend(check.to_le_bytes());
@@ -59,10 +67,11 @@ fn segment_header() {
         window_bytes: 1 << 16,
         time: 123_456_789,
         boot_id,
+        secret: std::array::from_fn(|place| 0xb0 + place as u8),
     });
     assert_eq!(header.as_bytes(), golden);
     assert_eq!(SegmentHeader::read(&golden), Some(header));
-    assert_eq!(generation(&log_id, 5), 0x0302_0105);
+    assert_eq!(header.generation(), generation(&header.secret, 5));
     for place in 0..128 {
         let mut damaged = golden.clone();
         damaged[place] ^= 0x10;
@@ -140,7 +149,7 @@ fn records_of_each_kind() {
         let chained = [previous.to_le_bytes().as_slice(), &shared].concat();
         let chain = if local { previous } else { crc32c(&chained) };
         let first = bytes(if local { "5253 01 01 44332211" } else { "5253 01 00 44332211" });
-        let mut rest = bytes("00000000");
+        let mut rest = bytes("88776655");
         rest.extend(&shared);
         rest.extend(chain.to_le_bytes());
         rest.extend(bytes("00000000"));
@@ -156,7 +165,7 @@ fn records_of_each_kind() {
             &RecordFields {
                 kind,
                 local,
-                generation: read.generation.get(),
+                generation: read.generation(),
                 count: read.count.get(),
                 block_bytes: read.block_bytes.get(),
                 epoch: read.epoch.get(),
@@ -172,7 +181,8 @@ fn records_of_each_kind() {
             previous,
         );
         assert_eq!(written.as_bytes(), golden, "{kind:?}");
-        assert_eq!((read.generation.get(), read.epoch.get(), read.lsn.get()), (0x1122_3344, 9, 42));
+        assert_eq!(read.generation(), 0x5566_7788_1122_3344);
+        assert_eq!((read.epoch.get(), read.lsn.get()), (9, 42));
         assert_eq!(read.time.get(), 999);
         for place in 0..96 {
             let mut damaged = golden.clone();

@@ -90,6 +90,7 @@ pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
     let config = WalConfig {
         shard: 0,
         new_log_id: [9; 16],
+        new_secret: [0x5e; 16],
         boot_id: [1; 16],
         tables: TableLimits { streams: 4, publications: 64, publishers: 4 },
         ready_segments: 1,

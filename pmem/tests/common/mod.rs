@@ -18,6 +18,7 @@ pub fn config(time_ns: u64) -> WalConfig {
     WalConfig {
         shard: 3,
         new_log_id: [0xa5; 16],
+        new_secret: [0x5e; 16],
         boot_id: [7; 16],
         tables: TABLES,
         ready_segments: 1,
@@ -90,11 +91,21 @@ impl History {
         random: &mut Random,
         bytes: u64,
     ) -> Result<u64, AppendError> {
+        let block: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
+        self.append_block(wal, random, block)
+    }
+
+    /// Appends a batch with this block.
+    pub fn append_block<R: Region>(
+        &mut self,
+        wal: &mut Wal<R>,
+        random: &mut Random,
+        block: Vec<u8>,
+    ) -> Result<u64, AppendError> {
         let stream_id = STREAMS[random.below(3) as usize];
         let publisher = PUBLISHERS[random.below(2) as usize];
         let stream = wal.open_stream(stream_id).expect("room in the table");
         let publication = wal.open_publication(publisher, stream).expect("room in the table");
-        let block: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
         let count = 1 + random.below(5) as u16;
         let sequence = wal.publication(publication).sequence + 1;
         self.time += random.below(3);
