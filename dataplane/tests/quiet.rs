@@ -1,0 +1,277 @@
+//! After its start a shard on a memif port makes no system call, calls no allocator and takes no page
+//! fault: while clients come, publish, read, lag and go, and while the log rolls and is recycled.
+//!
+//! A program of its own (no test harness): the shard's thread gets a seccomp filter that ends the
+//! process at any system call whatever, so that thread can never end, and the program leaves with it
+//! still polling.
+#![expect(clippy::print_stdout, reason = "this program is its own test harness")]
+#![expect(unsafe_code, reason = "a global allocator, and a thread id from the kernel")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use mstream_client::{Client, Event, From, Identity, PublicationConfig, SessionConfig, connect};
+use mstream_dataplane::{
+    Clock, Limits, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status, StreamEntry,
+    TscClock,
+};
+use mstream_nic::memif::{ClientPort, Listener, ListenerConfig, ServerPortSeed};
+use mstream_pmem::prepare::{DirConfig, open_dir};
+use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+/// Calls of the allocator by the shard's thread once it polls.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+fn count_call() {
+    if COUNTED.try_with(Cell::get).unwrap_or(false) {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: everything is the system allocator's; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count_call();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count_call();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SEGMENT_BYTES: u64 = 2 << 20;
+const SEGMENTS: u32 = 8;
+const STREAM: u64 = 7;
+const SHARD: &str = "10.0.0.1:7500";
+
+/// What the shard's thread tells the others.
+#[derive(Default)]
+struct Told {
+    /// The thread's id once it polls under the filter.
+    thread: AtomicU64,
+    /// All memory could be locked.
+    locked: AtomicBool,
+}
+
+/// Opens the log in `dir`, puts a shard on it and polls for ever without a system call.
+fn shard_thread(dir: &Path, seed: ServerPortSeed, told: &Told, status: &Arc<Status>) {
+    let port = seed.open(4096);
+    let (region, mut slots, mut preparer) = open_dir(DirConfig {
+        dir: dir.to_path_buf(),
+        segment_bytes: SEGMENT_BYTES,
+        segments: SEGMENTS,
+        require: None,
+        trust_host_pmem: false,
+    })
+    .expect("the directory opens");
+    while preparer.has_next() {
+        slots.push(preparer.prepare_next().expect("room for the segments"));
+    }
+    let config = WalConfig {
+        shard: 0,
+        new_log_id: [1; 16],
+        new_secret: [0x5e; 16],
+        boot_id: [2; 16],
+        tables: TableLimits { streams: 4, publications: 64, publishers: 4 },
+        ready_segments: 2,
+        time_ns: 1,
+    };
+    let (wal, _) = Wal::open(region, &slots, config).expect("a new log opens");
+    let mut clock = TscClock::new(Arc::new(AtomicI64::new(0)));
+    let config = ShardConfig {
+        ports: vec![PortAddress {
+            mac: [2, 0, 0, 0, 0, 1],
+            ip: [10, 0, 0, 1],
+            ethernet: true,
+            checksums_verified: false,
+        }],
+        udp_port: 7500,
+        limits: Limits { session_timeout_ms: 500, ..Limits::default() },
+        streams: vec![StreamEntry { id: STREAM, name: "trades".into() }],
+        publishers: vec![PublisherEntry { id: 42, name: "feed".into() }],
+        secret: [3; 16],
+    };
+    let now = clock.now();
+    let shard = Shard::new(config, wal, now).expect("the tables hold the configuration");
+    let commands = Arc::new(ArrayQueue::new(64));
+    let mut polls = PollLoop::new(vec![port], shard, clock, commands, Arc::clone(status));
+    touch_stack();
+    // As mstreamd does: tables of fixed size get their pages now.
+    // SAFETY: locking memory changes no byte of it.
+    let locked = unsafe { libc::mlockall(libc::MCL_CURRENT) } == 0;
+    told.locked.store(locked, Ordering::Relaxed);
+    let filter: BpfProgram = SeccompFilter::new(
+        Default::default(),
+        // For calls that no rule names, so for all; then the action for those that a rule does.
+        SeccompAction::KillProcess,
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into().expect("a known architecture"),
+    )
+    .expect("an empty filter")
+    .try_into()
+    .expect("it compiles");
+    // SAFETY: gettid has no preconditions.
+    let thread = unsafe { libc::gettid() };
+    COUNTED.set(true);
+    seccompiler::apply_filter(&filter).expect("seccomp is available");
+    CALLS.store(0, Ordering::Relaxed);
+    told.thread.store(thread as u64, Ordering::Release);
+    loop {
+        polls.poll();
+    }
+}
+
+/// Makes the pages of the stack present that a poll may use.
+#[inline(never)]
+fn touch_stack() {
+    let mut bytes = [0u8; 256 * 1024];
+    for byte in bytes.iter_mut().step_by(4096) {
+        *std::hint::black_box(byte) = 1;
+    }
+}
+
+/// Minor and major page faults of a thread of this process (proc(5), stat, fields 10 and 12).
+fn faults(thread: u64) -> (u64, u64) {
+    let path = format!("/proc/self/task/{thread}/stat");
+    let text = std::fs::read_to_string(path).expect("the thread lives");
+    let behind_name = text.rsplit(')').next().expect("a name in parentheses");
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    let number = |at: usize| fields[at].parse().expect("a number");
+    (number(7), number(9))
+}
+
+/// A client and what it saw.
+struct Seen {
+    client: Client<ClientPort>,
+    clock: Instant,
+    messages: u64,
+    stopped: bool,
+}
+
+impl Seen {
+    fn connect(socket: &Path) -> Seen {
+        let shard = SHARD.parse().expect("an address");
+        let client = connect::memif(socket, shard, Duration::from_secs(5)).expect("it connects");
+        Seen { client, clock: Instant::now(), messages: 0, stopped: false }
+    }
+
+    fn poll(&mut self) {
+        let now = self.clock.elapsed().as_nanos() as u64;
+        self.client.poll(now, |event| match event {
+            Event::Message { .. } => self.messages += 1,
+            Event::SubscriptionStopped { .. } => self.stopped = true,
+            _ => {}
+        });
+        std::thread::yield_now();
+    }
+}
+
+/// Publishes and reads `messages` messages of several sizes, with a reader that lags and one that is
+/// gone without a word.
+fn traffic(socket: &Path, messages: u64) {
+    let mut both = Seen::connect(socket);
+    let named = both.client.open_session(SessionConfig::new(Identity::Publisher(42)));
+    let out = both.client.open_publication(named, STREAM, &PublicationConfig::default());
+    let reader = both.client.open_session(SessionConfig::new(Identity::Anonymous));
+    both.client.subscribe(reader, "trades", From::Latest, 4096);
+    let mut slow = Seen::connect(socket);
+    let session = slow.client.open_session(SessionConfig::new(Identity::Anonymous));
+    slow.client.subscribe(session, "trades", From::Earliest, 64);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut sent = 0;
+    while both.client.sequences(out).0 < both.client.sequences(out).1 - 1 || sent < messages {
+        for _ in 0..64 {
+            let size = (sent * 37 % 1200) as usize;
+            if sent < messages
+                && both.client.publish_with(out, b"k", b"", size, |room| room.fill(7)).is_ok()
+            {
+                sent += 1;
+            }
+        }
+        both.client.flush();
+        both.poll();
+        if sent % 512 == 0 {
+            slow.poll();
+        }
+        assert!(Instant::now() < deadline, "{sent} sent, {} read", both.messages);
+    }
+    assert!(both.messages > 0, "the reader heard something");
+    both.client.close();
+    // The slow one goes without a word: its connection ends under the shard.
+}
+
+fn main() {
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let socket = dir.path().join("port.sock");
+    let (mut listener, seed) = Listener::bind(&ListenerConfig::new(&socket)).expect("it binds");
+    let stop = Arc::new(AtomicBool::new(false));
+    let control = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || listener.run(&stop).expect("the listener runs"))
+    };
+    let (told, status) = (Arc::new(Told::default()), Arc::new(Status::new(1)));
+    let shard = {
+        let (dir, told, status) = (dir.path().join("log"), Arc::clone(&told), Arc::clone(&status));
+        std::thread::spawn(move || shard_thread(&dir, seed, &told, &status))
+    };
+    while told.thread.load(Ordering::Acquire) == 0 {
+        assert!(!shard.is_finished(), "the shard's thread ended before it polled");
+        std::thread::yield_now();
+    }
+    let thread = told.thread.load(Ordering::Acquire);
+    let facts = std::fs::read_to_string(format!("/proc/self/task/{thread}/status"));
+    let filtered = facts.is_ok_and(|facts| facts.lines().any(|line| line == "Seccomp:\t2"));
+    assert!(filtered, "the shard's thread runs under the filter");
+    let before = faults(thread);
+    // More than the log holds: it rolls and recycles, and the slow reader's offset is gone.
+    for _ in 0..3 {
+        traffic(&socket, 20_000);
+    }
+    // Sessions that went without a word expire.
+    std::thread::sleep(Duration::from_millis(1500));
+    let after = faults(thread);
+    let counters: std::collections::HashMap<_, _> = status.counters().collect();
+    let bytes = counters["bytes"];
+    println!(
+        "shard: {} messages, {bytes} bytes of blocks, under a filter that forbids every system call",
+        counters["messages"]
+    );
+    println!(
+        "allocator calls {}, page faults {:?} -> {:?}",
+        CALLS.load(Ordering::Relaxed),
+        before,
+        after
+    );
+    assert!(bytes > 2 * u64::from(SEGMENTS) * SEGMENT_BYTES, "the log was recycled");
+    assert!(counters["sessions_expired"] > 0, "sessions expired");
+    assert_eq!(CALLS.load(Ordering::Relaxed), 0, "calls of the allocator");
+    if told.locked.load(Ordering::Relaxed) {
+        assert_eq!(before, after, "page faults");
+    } else {
+        println!("SKIP page-faults: memory may not be locked");
+    }
+    stop.store(true, Ordering::Release);
+    control.join().expect("the listener ends");
+    drop(dir);
+    println!("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+    // The shard's thread cannot end: it may not even ask to.
+    std::process::exit(0);
+}
