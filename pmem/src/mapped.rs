@@ -182,8 +182,9 @@ impl Region for MappedRegion {
     fn barrier(&mut self) -> Barrier {
         if self.level == Level::Process {
             // Who reads after this process was killed reads behind an interrupt, and an interrupt
-            // empties the write-combining buffers (AMD APM volume 2, 7.6.4; Intel SDM volume 3,
-            // 13.3.1): what was executed is there. Only the compiler must keep the order.
+            // empties the write-combining buffers (AMD APM volume 2, write buffering; Intel
+            // SDM volume 3, write combining): what was executed is there. Only the compiler must keep the
+            // order.
             compiler_fence(Ordering::SeqCst);
         } else {
             self.stores.fence();
