@@ -154,7 +154,7 @@ impl Drop for Node {
         let _ = self.signal(Signal::SIGCONT);
         if !self.ends_within(END) {
             let _ = self.child.kill();
-            let _ = self.child.wait();
+            let _ = self.ends_within(END);
         }
     }
 }

@@ -220,13 +220,10 @@ impl<L: Lane> End<L> {
             node.resume()?;
         }
         let ran = self.driver.slice(&mut self.lane, slice_ns, &mut self.record);
-        match &mut self.node {
-            Some(node) => {
-                ran.map_err(|failure| blame(failure, node))?;
-                node.pause()
-            }
-            None => ran,
-        }
+        let Some(node) = &mut self.node else { return ran };
+        // Also behind a failure: the other one may need the core for its end.
+        let stopped = node.pause();
+        ran.map_err(|failure| blame(failure, node)).and(stopped)
     }
 }
 
