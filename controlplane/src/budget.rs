@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use mstream_pmem::format::{ROLL_BYTES, SEGMENT_DATA_AT, record_bytes};
+use mstream_pmem::format::record_bytes;
 
-use crate::config::{Config, Driver, Limits};
+use crate::config::{Config, Driver};
 
 /// hugetlbfs's and tmpfs's magic numbers in statfs (statfs(2)).
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
@@ -25,15 +25,6 @@ const STORED_BYTES: u64 = 256;
 const INDEX_ENTRY_BYTES: u64 = 12;
 /// A thread's stack, its stack guard aside, and what the allocator keeps for it.
 const THREAD_BYTES: u64 = 4 << 20;
-
-/// Segments of a log that data cannot use: what may have to be written again when a segment is recycled
-/// fits them, and one more is free to go on in. The log computes the same from its tables.
-pub fn reserve_segments(limits: &Limits, segment_bytes: u64) -> u32 {
-    let states = limits.streams + limits.stored_publications() + limits.publishers;
-    let restated = states as u64 * record_bytes(16);
-    let room = segment_bytes.saturating_sub(SEGMENT_DATA_AT + ROLL_BYTES).max(1);
-    1 + restated.div_ceil(room) as u32
-}
 
 /// Where memory is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,8 +215,6 @@ fn mib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mstream_pmem::sim::SimRegion;
-    use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 
     fn config(text: &str) -> Config {
         Config::parse(Path::new("test.toml"), text, &[0, 1]).expect("a sound configuration")
@@ -251,29 +240,6 @@ mod tests {
         segment_bytes = "1 MiB"
         max_bytes = "32 MiB"
     "#;
-
-    #[test]
-    fn the_reserve_is_the_one_that_the_log_keeps() {
-        let config = config(TEXT);
-        let limits = &config.limits;
-        let tables = TableLimits {
-            streams: limits.streams,
-            publications: limits.stored_publications(),
-            publishers: limits.publishers,
-        };
-        let region = SimRegion::new(64, config.wal.segment_bytes, 0);
-        let wal_config = WalConfig {
-            shard: 0,
-            new_log_id: [1; 16],
-            boot_id: [2; 16],
-            tables,
-            ready_segments: 3,
-            time_ns: 1,
-        };
-        let (wal, _) = Wal::open(region, &[0], wal_config).expect("a new log");
-        let reserve = reserve_segments(limits, config.wal.segment_bytes);
-        assert_eq!(wal.slots_wanted(), 3 + reserve);
-    }
 
     #[test]
     fn the_log_and_the_pools_are_in_the_budget() {

@@ -9,7 +9,7 @@ use mstream_pmem::region::Region;
 use crate::shard::{Counters, Shard};
 
 /// Positions and gauges, in the order of [`Status::positions`].
-const POSITIONS: [&str; 8] = [
+const POSITIONS: [&str; 9] = [
     "appended_lsn",
     "committed_lsn",
     "slots_wanted",
@@ -18,6 +18,8 @@ const POSITIONS: [&str; 8] = [
     "publications",
     "subscriptions",
     "frames_held",
+    // Where recycling stopped at a record that cannot be read; 0: nowhere.
+    "unreadable_at",
 ];
 
 /// The published state of one shard. Relaxed loads and stores: each number is right by itself, and no
@@ -59,6 +61,7 @@ impl Status {
             publications as u64,
             subscriptions as u64,
             shard.frames_held() as u64,
+            wal.unreadable().unwrap_or(0),
         ];
         for (cell, value) in self.positions.iter().zip(values) {
             cell.store(value, Ordering::Relaxed);

@@ -5,6 +5,7 @@ mod common;
 use common::{Client, SEGMENT, STREAM, World, block, limits, start};
 use mstream_dataplane::{Limits, Now, Refusal};
 use mstream_pmem::sim::SimRegion;
+use mstream_pmem::wal::Wal;
 use mstream_wire::{Code, WireError, crc32c};
 
 /// A world with a publisher whose stream is open and a subscriber from the beginning.
@@ -473,6 +474,39 @@ fn set_up_is_bounded() {
     }
     assert_eq!(world.shard.sessions(), 16);
     assert_eq!(full, 24);
+}
+
+#[test]
+fn a_credential_has_at_most_1024_bytes() {
+    for (bytes, code) in [(1024, None), (1025, Some(Code::TooLarge as u16))] {
+        let mut world = World::new();
+        let mut client = Client::new(1001);
+        let hello = client.hello();
+        world.exchange(&mut client, &hello);
+        let open = client.open_with(&vec![7; bytes]);
+        world.exchange(&mut client, &open);
+        assert_eq!(client.errors.first().copied(), code, "{bytes} bytes");
+        assert_eq!(client.opened.is_some(), code.is_none());
+        assert_eq!(world.shard.sessions(), usize::from(code.is_none()));
+    }
+}
+
+#[test]
+fn a_claim_beyond_the_publishers_that_the_log_remembers_reaches_a_limit() {
+    // The log remembers four publishers that the configuration has dropped since.
+    let slots: Vec<u32> = (0..8).collect();
+    let now = Now { mono_ns: 1_000_000_000, wall_ns: 1 };
+    let region = SimRegion::new(8, SEGMENT, 0);
+    let (mut wal, _) = Wal::open(region, &slots, common::wal_config(1)).expect("a new log");
+    for id in 900..904 {
+        wal.append_life(id, 1, &[1; 16], 1).expect("room");
+    }
+    wal.barrier();
+    let mut world = start(wal.into_region().after_kill(), 8, limits(), now);
+    let mut client = Client::claiming(1001, 1);
+    world.open(&mut client);
+    assert!(client.opened.is_none());
+    assert_eq!(client.errors, [Code::LimitReached as u16]);
 }
 
 #[test]

@@ -63,11 +63,7 @@ impl<R: Region> Wal<R> {
         nonce: &[u8; 16],
         time_ns: u64,
     ) -> Result<Appended, AppendError> {
-        if self.tables.lives.len() == self.tables.limits().publishers
-            && !self.tables.lives.contains_key(&publisher)
-        {
-            return Err(AppendError::Full);
-        }
+        self.tables.room_for_life(publisher)?;
         let fields = RecordFields {
             publisher,
             incarnation,
@@ -117,16 +113,25 @@ impl<R: Region> Wal<R> {
                 return Err(AppendError::Window);
             }
         }
-        if self.tail + bytes + ROLL_BYTES > self.segment_end {
-            let kept = if fields.local { 0 } else { self.reserve };
-            if self.slots_ready() <= kept {
-                return Err(AppendError::Full);
+        let rolls = self.tail + bytes + ROLL_BYTES > self.segment_end;
+        if !self.has_room(fields.local, rolls) {
+            if !fields.local {
+                self.starve(fields.time);
             }
-            if !self.roll() {
-                return Err(AppendError::Window);
-            }
+            return Err(AppendError::Full);
+        }
+        if rolls && !self.roll() {
+            return Err(AppendError::Window);
         }
         Ok(self.write(fields, block))
+    }
+
+    /// True if free segments allow a record; when it `rolls`, one is taken. Data neither begins a segment of the
+    /// reserve nor fills one up that recycling has begun: recycling could not go on to free the next.
+    #[inline]
+    fn has_room(&self, local: bool, rolls: bool) -> bool {
+        let kept = if local { 0 } else { self.reserve };
+        self.slots_ready() >= kept + u32::from(rolls)
     }
 
     /// Writes a record at the tail, where there is room.

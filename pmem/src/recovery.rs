@@ -242,14 +242,7 @@ impl<R: Region> Wal<R> {
                 Ok(())
             }
             Some(Kind::PublisherState) => {
-                if self.tables.lives.len() == self.tables.limits().publishers
-                    && !self.tables.lives.contains_key(&publisher)
-                {
-                    return Err(TableFull {
-                        table: "publishers",
-                        limit: self.tables.limits().publishers,
-                    });
-                }
+                self.tables.room_for_life(publisher)?;
                 let incarnation = header.incarnation.get();
                 let newest = self.life(publisher).map_or(0, |life| life.incarnation);
                 if incarnation >= newest {

@@ -30,10 +30,7 @@ impl<R: Region> Wal<R> {
         if self.retire == Retire::Idle {
             let target = self.config.ready_segments + self.reserve;
             // The newest segment is being written to.
-            if self.slots_ready() >= target
-                || self.slots_made < self.region.slots()
-                || self.segments.len() < 2
-            {
+            if self.slots_ready() >= target || self.grows() || self.segments.len() < 2 {
                 return;
             }
             let slot = self.segments[0].slot;
@@ -55,7 +52,7 @@ impl<R: Region> Wal<R> {
                     }
                     match self.retire_record(address) {
                         Some(next) => address = next,
-                        // No room or an unreadable record: the next call tries again.
+                        // No room, or a record that cannot be read: the next call tries again.
                         None => break,
                     }
                 }
@@ -103,9 +100,14 @@ impl<R: Region> Wal<R> {
     /// Takes one record out of the index and says again what nothing newer says. The next record's address.
     fn retire_record(&mut self, address: u64) -> Option<u64> {
         let at = RecordAt::new(address);
-        let record = self.record(at)?;
+        let Some(record) = self.record(at) else {
+            // What was promised changed under the log: that is not wiped away. It is said, and recycling waits.
+            self.unreadable = Some(at);
+            return None;
+        };
         let header = *record.header;
         let next = address + record_bytes(record.block.len());
+        self.unreadable = None;
         self.region.prefetch(next);
         match Kind::from_number(header.kind)? {
             Kind::Data | Kind::StreamState => {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use crate::format::{ROLL_BYTES, SEGMENT_DATA_AT, record_bytes};
 use crate::index::Entries;
 use crate::wal::{RecordAt, TableFull};
 
@@ -77,6 +78,24 @@ pub struct TableLimits {
     pub publishers: usize,
 }
 
+impl TableLimits {
+    /// Segments of a log that data cannot use: what may have to be written again when a segment is recycled fits
+    /// them, and one more is free to go on in.
+    pub fn reserve_segments(&self, segment_bytes: u64) -> u32 {
+        // The largest of these records is a publisher's life, with its nonce; all take two lines.
+        let states = (self.streams + self.publications + self.publishers) as u64;
+        let room = segment_bytes.saturating_sub(SEGMENT_DATA_AT + ROLL_BYTES).max(1);
+        1 + (states * record_bytes(16)).div_ceil(room) as u32
+    }
+
+    /// The fewest segments with which a log makes progress for good: beside the reserve and those to be kept
+    /// ready, those that the state itself takes, the one that is written to and one that is recycled.
+    pub fn least_segments(&self, segment_bytes: u64, ready_segments: u32) -> u32 {
+        let reserve = self.reserve_segments(segment_bytes);
+        reserve.saturating_mul(2).saturating_add(ready_segments).saturating_add(1)
+    }
+}
+
 impl Tables {
     pub(crate) fn new(limits: TableLimits) -> Tables {
         Tables {
@@ -94,8 +113,13 @@ impl Tables {
         }
     }
 
-    pub(crate) fn limits(&self) -> TableLimits {
-        self.limits
+    /// Fails when this publisher has no life yet and as many as there may be have one.
+    pub(crate) fn room_for_life(&self, publisher: u64) -> Result<(), TableFull> {
+        let limit = self.limits.publishers;
+        if self.lives.len() >= limit && !self.lives.contains_key(&publisher) {
+            return Err(TableFull { table: "publishers", limit });
+        }
+        Ok(())
     }
 
     pub(crate) fn stream_slot(&self, id: u64) -> Option<StreamSlot> {

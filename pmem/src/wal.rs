@@ -53,6 +53,9 @@ pub enum AppendError {
     /// W bytes, or the opening of the next segment, wait for a barrier to complete: try again later.
     #[error("too much waits for a barrier")]
     Window,
+    /// The record would be the first of one publisher more than the log remembers: waiting does not help.
+    #[error(transparent)]
+    TableFull(#[from] TableFull),
 }
 
 /// A batch to be appended.
@@ -148,6 +151,9 @@ pub struct Wal<R: Region> {
     /// Segments that data cannot use.
     pub(crate) reserve: u32,
     pub(crate) retire: Retire,
+    /// The record at which recycling stopped because it cannot be read.
+    pub(crate) unreadable: Option<RecordAt>,
+    pub(crate) growth: Growth,
     /// While rolling: how many copies of the next segment's header were written.
     pub(crate) header_copies: Option<usize>,
     /// Most bytes a record may have.
@@ -169,6 +175,21 @@ pub struct Wal<R: Region> {
     pub(crate) persisted: u64,
 }
 
+/// Whether slots that do not exist yet are waited for when free ones run short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// They come when they are needed.
+    #[default]
+    Fed,
+    /// Data is refused for want of one since this time (ns since 1970).
+    Starved(u64),
+    /// None came for long (a full disk): the log keeps to the slots that exist until one comes.
+    Settled,
+}
+
+/// How long data is refused before the log keeps to the slots that exist (ns): far more than making one takes.
+const PATIENCE_NS: u64 = 2_000_000_000;
+
 /// Barriers that may be in flight; more wait to be issued.
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
@@ -177,11 +198,7 @@ impl<R: Region> Wal<R> {
         let limits = config.tables;
         // The least record of data has a message header of 8 bytes and nothing else: two lines.
         let records = u64::from(region.slots()) * (region.slot_bytes() / record_bytes(8));
-        // Everything that may have to be said again when a segment is recycled, at two lines each.
-        let restated =
-            (limits.streams + limits.publications + limits.publishers) as u64 * record_bytes(16);
         let room = region.slot_bytes() - SEGMENT_DATA_AT - ROLL_BYTES;
-        let reserve = 1 + restated.div_ceil(room) as u32;
         Wal {
             log_id: names.log_id,
             secret: names.secret,
@@ -191,8 +208,10 @@ impl<R: Region> Wal<R> {
             segments: VecDeque::with_capacity(region.slots() as usize + 1),
             ready: VecDeque::with_capacity(region.slots() as usize + 1),
             slots_made: 0,
-            reserve,
+            reserve: limits.reserve_segments(region.slot_bytes()),
             retire: Retire::default(),
+            unreadable: None,
+            growth: Growth::default(),
             header_copies: None,
             record_limit: room.min(region.window_bytes()),
             window_bytes: region.window_bytes(),
@@ -243,13 +262,39 @@ impl<R: Region> Wal<R> {
     /// Slots that the housekeeper is to make now.
     pub fn slots_wanted(&self) -> u32 {
         let target = self.config.ready_segments + self.reserve;
-        target.saturating_sub(self.slots_ready()).min(self.region.slots() - self.slots_made)
+        // A log that gave up waiting recycles, and still takes a slot as soon as one can be made.
+        let least = u32::from(self.growth == Growth::Settled);
+        let missing = target.saturating_sub(self.slots_ready()).max(least);
+        missing.min(self.region.slots() - self.slots_made)
     }
 
     /// Takes over a slot that the housekeeper made.
     pub fn add_ready(&mut self, slot: u32) {
         self.slots_made += 1;
         self.ready.push_back(slot);
+        self.growth = Growth::Fed;
+    }
+
+    /// True while slots are still to come that are to be used before the oldest segment is recycled.
+    pub(crate) fn grows(&self) -> bool {
+        self.slots_made < self.region.slots() && self.growth != Growth::Settled
+    }
+
+    /// Notes that a record of this time was refused because no slot is free.
+    #[cold]
+    pub(crate) fn starve(&mut self, time: u64) {
+        self.growth = match self.growth {
+            Growth::Fed => Growth::Starved(time),
+            Growth::Starved(since) if time.saturating_sub(since) >= PATIENCE_NS => Growth::Settled,
+            waits => waits,
+        };
+    }
+
+    /// Address in the region (slot * slot bytes + byte) of a record that cannot be read any more, at which
+    /// recycling has stopped: the memory was changed by someone else or is defective. Data is refused once free
+    /// segments run out, and the next start finds the same damage.
+    pub fn unreadable(&self) -> Option<u64> {
+        self.unreadable.map(RecordAt::address)
     }
 
     /// The region.

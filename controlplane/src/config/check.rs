@@ -5,13 +5,13 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use mstream_pmem::region::Level;
+use mstream_pmem::wal::TableLimits;
 use toml::Spanned;
 
 use super::problem::Collector;
 use super::values::Bytes;
 use super::{Config, Dpdk, Driver, Idle, Limits, MAX_BLOCK_BYTES, Node, Port, Shard, Wal, raw};
 use super::{names, ports};
-use crate::budget::reserve_segments;
 
 /// Longest name of the node: what memif has room for.
 const MAX_NODE_NAME: usize = 31;
@@ -190,9 +190,12 @@ fn wal(raw: &raw::Wal, limits: &Limits, problems: &mut Collector<'_>) -> Wal {
         );
         problems.add(raw.segment_bytes.span(), reason);
     } else {
-        // Beside the reserve and the ready ones: the one being written and one being recycled.
-        let least = u64::from(reserve_segments(limits, segment_bytes)) + 2;
-        let least = least + u64::from(ready_segments);
+        let tables = TableLimits {
+            streams: limits.streams,
+            publications: limits.stored_publications(),
+            publishers: limits.publishers,
+        };
+        let least = u64::from(tables.least_segments(segment_bytes, ready_segments));
         let found = max_bytes / segment_bytes;
         if !max_bytes.is_multiple_of(segment_bytes) {
             let reason = format!(

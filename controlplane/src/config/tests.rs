@@ -130,6 +130,17 @@ fn what_cannot_be_is_refused_with_line_key_and_reason() {
 }
 
 #[test]
+fn the_least_max_bytes_is_said_and_is_enough() {
+    let with = |bytes: u64| GOOD.replace("\"16 MiB\"", &bytes.to_string());
+    let error = parse(&with(1 << 20)).expect_err("one segment").to_string();
+    let least = error.rsplit_once('(').and_then(|(_, end)| end.split(' ').next()).expect(&error);
+    let least: u64 = least.parse().expect("bytes");
+    assert!(error.starts_with("test.toml:17: `max_bytes`: 1 segments; "), "{error}");
+    parse(&with(least)).expect("enough");
+    parse(&with(least - (1 << 20))).expect_err("one fewer");
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let text = GOOD.replace("core = 0", "core = 9").replace("\"16 MiB\"", "\"1 MiB\"");
     let error = parse(&text).expect_err("two problems");

@@ -2,6 +2,7 @@
 
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
+use mstream_pmem::wal::AppendError;
 use mstream_wire::{
     Code, Cookie, DATAGRAM_HEADER_BYTES, Datagram, DatagramHeader, ErrorHeader,
     HELLO_DATAGRAM_BYTES, OpenHeader, OpenStreamHeader, StreamOpened, SubscribeHeader, Subscribed,
@@ -14,7 +15,10 @@ use super::{BEAT_MAX_NS, NONE, Now, Refusal, Shard};
 use crate::Outbox;
 
 /// The bit that marks ids of anonymous publishers.
-const ANONYMOUS: u64 = 1 << 63;
+pub(super) const ANONYMOUS: u64 = 1 << 63;
+
+/// Most bytes of a credential.
+const MAX_CREDENTIAL_BYTES: usize = 1024;
 
 /// Who a session is, once its open was looked at.
 enum Identity {
@@ -63,13 +67,17 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 });
                 Ok(())
             }
-            Some(Wire::Open(open, _credential)) => {
+            Some(Wire::Open(open, credential)) => {
                 let nonce = open.nonce.get();
                 if !self.secret.fits(now.mono_ns, from, nonce, &open.cookie) {
                     self.refuse_open(from, bytes, nonce, Code::BadCookie, out);
                     return Err(Refusal::Cookie);
                 }
-                self.open(now, from, open, out).map_err(|code| {
+                let opened = match credential.len() {
+                    0..=MAX_CREDENTIAL_BYTES => self.open(now, from, open, out),
+                    _ => Err(Code::TooLarge),
+                };
+                opened.map_err(|code| {
                     self.refuse_open(from, bytes, nonce, code, out);
                     Refusal::Open
                 })
@@ -147,13 +155,27 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 Ok(Identity::Settled { publisher: ANONYMOUS | incarnation, incarnation })
             }
             1 => {
-                self.publishers
+                let at = self
+                    .publishers
                     .binary_search_by_key(&id, |p| p.id)
                     .map_err(|_| Code::UnknownPublisher)?;
-                if let Some(life) = self.wal.life(id)
+                let life = self.wal.life(id);
+                if let Some(life) = life
                     && life.nonce == open.life
                 {
-                    return Ok(Identity::Settled { publisher: id, incarnation: life.incarnation });
+                    let (publisher, incarnation) = (id, life.incarnation);
+                    // Its record, appended for an earlier open, may still wait for the barrier.
+                    return Ok(match self.pending.newest() {
+                        Some(lsn) if !self.pending.is_full() => {
+                            Identity::Claimed { publisher, incarnation, lsn }
+                        }
+                        Some(_) => return Err(Code::LogFull),
+                        None => Identity::Settled { publisher, incarnation },
+                    });
+                }
+                // An open that comes late must not fence the lives that came after it.
+                if self.publishers[at].older_lives.contains(&open.life) {
+                    return Err(Code::Fenced);
                 }
                 if self.pending.is_full() {
                     return Err(Code::LogFull);
@@ -163,7 +185,13 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 let appended = self
                     .wal
                     .append_life(id, incarnation, &open.life, now.wall_ns)
-                    .map_err(|_| Code::LogFull)?;
+                    .map_err(|error| match error {
+                        AppendError::TableFull(_) => Code::LimitReached,
+                        _ => Code::LogFull,
+                    })?;
+                if let Some(older) = life {
+                    self.publishers[at].remember(older.nonce);
+                }
                 Ok(Identity::Claimed { publisher: id, incarnation, lsn: appended.lsn })
             }
             2 => {

@@ -85,17 +85,21 @@ pub fn limits() -> Limits {
     Limits { sessions: 16, publications: 16, subscriptions: 16, ..Limits::default() }
 }
 
-/// Recovers `region` and puts a shard on it.
-pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
-    let config = WalConfig {
+pub fn wal_config(time_ns: u64) -> WalConfig {
+    WalConfig {
         shard: 0,
         new_log_id: [9; 16],
         new_secret: [0x5e; 16],
         boot_id: [1; 16],
         tables: TableLimits { streams: 4, publications: 64, publishers: 4 },
         ready_segments: 1,
-        time_ns: now.wall_ns,
-    };
+        time_ns,
+    }
+}
+
+/// Recovers `region` and puts a shard on it.
+pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
+    let config = wal_config(now.wall_ns);
     let slots: Vec<u32> = (0..slots).collect();
     let (wal, _) = Wal::open(region, &slots, config).expect("the log opens");
     let config = ShardConfig {
@@ -264,6 +268,11 @@ impl Client {
     }
 
     pub fn open(&self) -> Vec<u8> {
+        self.open_with(b"secret")
+    }
+
+    /// An open with this credential.
+    pub fn open_with(&self, credential: &[u8]) -> Vec<u8> {
         datagram(&DatagramHeader::outside(0), |writer| {
             assert!(writer.open(
                 &wire::OpenHeader {
@@ -278,7 +287,7 @@ impl Client {
                     capabilities: 0.into(),
                     reserved2: 0.into(),
                 },
-                b"secret",
+                credential,
             ));
         })
     }
