@@ -135,7 +135,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(last) =
             first.checked_add(u64::from(count).wrapping_sub(1)).filter(|_| first > 0 && count > 0)
         else {
-            self.refuse_batch(index, first, Code::MalformedBlock, Refusal::TooLarge);
+            self.counters.refuse_wire(WireError::BlockShape);
+            self.refuse_round(index, first, Code::MalformedBlock);
             return false;
         };
         if first != received + 1 {
