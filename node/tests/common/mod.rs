@@ -1,9 +1,14 @@
 //! Starting and ending mstreamd in tests.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod random;
+pub mod raw;
+pub mod traffic;
+
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Longer than anything takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command that runs mstreamd.
 pub fn mstreamd() -> Command {
@@ -92,6 +97,21 @@ name = "w"
         Setting::new("driver = \"socket\"\nip = \"IP\"")
     }
 
+    /// Where clients find the shard of a socket port.
+    pub fn shard(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address.0, self.address.1)
+    }
+
+    /// Where clients find the shard of a port that has the address `ip` of its own.
+    pub fn shard_at(&self, ip: [u8; 4]) -> SocketAddrV4 {
+        SocketAddrV4::new(ip.into(), self.address.1)
+    }
+
+    /// Puts lines into the configuration, before its log's.
+    pub fn add(&mut self, lines: &str) {
+        self.text = self.text.replace("[wal]", &format!("{lines}\n[wal]"));
+    }
+
     /// The memif port's socket.
     pub fn control_socket(&self) -> PathBuf {
         self.dir.path().join("run/p.sock")
@@ -113,6 +133,11 @@ name = "w"
         let mut node = Node::spawn(mstreamd().arg("--config").arg(self.file()).args(more));
         node.wait_ready();
         node
+    }
+
+    /// Starts mstreamd and waits for nothing.
+    pub fn spawn(&self) -> Node {
+        Node::spawn(mstreamd().arg("--config").arg(self.file()))
     }
 
     /// Starts mstreamd, which is to refuse; what it says on standard error.
@@ -175,6 +200,67 @@ impl Node {
             Ok(line) => assert_eq!(line, "mstreamd: ready"),
             Err(_) => panic!("not ready: {}", self.wait_end().1),
         }
+    }
+
+    /// True once it said that it is ready; panics when it ended instead.
+    pub fn is_ready(&mut self) -> bool {
+        match self.stdout.try_recv() {
+            Ok(line) => {
+                assert_eq!(line, "mstreamd: ready");
+                true
+            }
+            Err(mpsc::TryRecvError::Empty) => false,
+            Err(mpsc::TryRecvError::Disconnected) => panic!("not ready: {}", self.wait_end().1),
+        }
+    }
+
+    /// The positions and counters of shard 0, and of its first port with "port " before their names.
+    /// What is 0 may be missing.
+    pub fn status(&self) -> HashMap<String, u64> {
+        self.signal(Signal::SIGUSR1);
+        let lines = [
+            self.wait_line("committed_lsn="),
+            self.wait_line("shard 0: "),
+            self.wait_line("port "),
+        ];
+        let mut status = HashMap::new();
+        for (line, before) in lines.iter().zip(["", "", "port "]) {
+            for (name, value) in line.split(' ').filter_map(|word| word.split_once('=')) {
+                if let Ok(value) = value.parse() {
+                    status.insert(format!("{before}{name}"), value);
+                }
+            }
+        }
+        status
+    }
+
+    /// One number of [`Node::status`].
+    pub fn count(&self, name: &str) -> u64 {
+        self.status().get(name).copied().unwrap_or(0)
+    }
+
+    /// Waits until a number of [`Node::status`] is at least `least`.
+    pub fn wait_count(&self, name: &str, least: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.count(name) < least {
+            assert!(Instant::now() < deadline, "{name} never becomes {least}: {:?}", self.status());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Memory that it has in use, in bytes, without the log's segments.
+    pub fn memory(&self) -> u64 {
+        let maps = fs::read_to_string(format!("/proc/{}/smaps", self.pid())).expect("it runs");
+        let (mut kib, mut segment) = (0, false);
+        for line in maps.lines() {
+            if let Some(resident) = line.strip_prefix("Rss:") {
+                let number = resident.trim().trim_end_matches(" kB").parse::<u64>();
+                kib += if segment { 0 } else { number.expect("a number") };
+            } else if line.split(' ').next().is_some_and(|word| word.contains('-')) {
+                segment = line.contains(".seg");
+            }
+        }
+        kib << 10
     }
 
     /// The next line on standard error that contains `word`.
