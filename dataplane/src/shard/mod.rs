@@ -45,6 +45,8 @@ const BEAT_MAX_NS: u64 = 10_000_000_000;
 const CATCH_UP_FRAMES: usize = 64;
 /// Sessions whose timers one poll may handle.
 const TIMERS_PER_POLL: usize = 64;
+/// Older lives of a publisher that are remembered.
+const OLDER_LIVES: usize = 8;
 /// Records that one poll may look at for recycling.
 const HOUSEKEEPING_RECORDS: usize = 64;
 
@@ -72,6 +74,19 @@ struct Publisher {
     id: u64,
     /// The session that owns the publisher's newest life, if one does.
     owner: u32,
+    /// Nonces of the lives before the newest that began or were claimed since the start, as many as an
+    /// open can be late for: a cookie of an earlier start fits nothing.
+    older_lives: VecDeque<[u8; 16]>,
+}
+
+impl Publisher {
+    /// A life is the newest no more.
+    fn remember(&mut self, nonce: [u8; 16]) {
+        if self.older_lives.len() == OLDER_LIVES {
+            self.older_lives.pop_front();
+        }
+        self.older_lives.push_back(nonce);
+    }
 }
 
 /// One shard over a region, exchanging frames of type `F`.
@@ -131,7 +146,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let mut publishers: Vec<Publisher> = config
             .publishers
             .into_iter()
-            .map(|entry| Publisher { id: entry.id, owner: NONE })
+            .map(|entry| Publisher {
+                id: entry.id,
+                owner: NONE,
+                older_lives: VecDeque::with_capacity(OLDER_LIVES),
+            })
             .collect();
         publishers.sort_unstable_by_key(|publisher| publisher.id);
         Ok(Shard {
@@ -218,6 +237,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
     pub fn finish<O: Outbox<F> + ?Sized>(&mut self, now: Now, out: &mut O) -> u64 {
         let before = self.counters.frames_out;
         self.complete(now, out);
+        // Answers first: a client cannot use what is delivered under a handle that it does not know.
+        self.emit_owed(out);
         self.catch_up(now, out);
         self.upkeep(now);
         self.emit_owed(out);
@@ -234,6 +255,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             match record.what {
                 pending::What::Data(data) => self.completed(now, data, record.frame, out),
                 pending::What::Life { session, token } => self.life_is_durable(session, token),
+                pending::What::Opened(publication) => self.publication_is_durable(publication),
             }
         }
     }

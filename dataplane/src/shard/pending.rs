@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Stored;
+use super::{Handle, Stored};
 
 /// What happens when a record becomes durable.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,8 @@ pub(crate) enum What {
     /// A publisher's life begins: its session may open. The token tells whether the slot still holds
     /// the session that asked.
     Life { session: u32, token: u64 },
+    /// A publication was opened while records of its publisher may have waited: its answer may be said.
+    Opened(Handle),
 }
 
 /// A record that waits.
@@ -37,6 +39,11 @@ impl<F> Pending<F> {
 
     pub(crate) fn is_full(&self) -> bool {
         self.ring.len() == self.max_records
+    }
+
+    /// Lsn of the newest record that waits.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.ring.back().map(|newest| newest.lsn)
     }
 
     pub(crate) fn frames(&self) -> usize {

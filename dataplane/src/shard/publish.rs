@@ -8,6 +8,7 @@ use mstream_wire::{
 };
 
 use super::pending::What;
+use super::setup::ANONYMOUS;
 use super::{Handle, NONE, Now, Refusal, Shard, Stored};
 
 /// What the shard still has to tell about a publication: bits.
@@ -35,6 +36,8 @@ pub(crate) struct Publication {
     pub(crate) committed: u64,
     /// Offset behind the committed message.
     pub(crate) offset: u64,
+    /// What was stored in earlier sessions may wait for its barrier: nothing is said yet.
+    pub(crate) opening: bool,
     pub(crate) owes: u8,
     /// Next publication of the session that is owed a frame.
     pub(crate) next_owed: u32,
@@ -59,15 +62,25 @@ impl<R: Region, F: Frame> Shard<R, F> {
         name: &[u8],
     ) -> Result<(), Code> {
         let request = frame.request.get();
+        let stream = self.find_stream(frame.stream.get(), name).ok_or(Code::UnknownStream)?;
         let mut index = self.sessions[session].publications;
         while let Some(publication) = self.publications.at(index) {
             if publication.request == request {
                 self.owe_publication(index, owes::OPENED);
                 return Ok(());
             }
+            if publication.stream == stream {
+                // Sequences are counted per publisher and stream: two at a time would mix them up.
+                return Err(Code::Unsupported);
+            }
             index = publication.next;
         }
-        let stream = self.find_stream(frame.stream.get(), name).ok_or(Code::UnknownStream)?;
+        let waits = self.pending.newest();
+        if waits.is_some() && self.pending.is_full() {
+            // Nothing is said, the client asks again.
+            self.counters.refuse(Refusal::PendingFull);
+            return Ok(());
+        }
         let publisher = self.sessions[session].publisher;
         let slot = self
             .wal
@@ -86,20 +99,40 @@ impl<R: Region, F: Frame> Shard<R, F> {
             persisted: state.sequence,
             committed: state.sequence,
             offset: state.offset,
+            opening: waits.is_some(),
             owes: 0,
             next_owed: NONE,
             next: self.sessions[session].publications,
         };
-        let handle = self.publications.insert(publication).map_err(|_| Code::LimitReached)?;
+        let Ok(handle) = self.publications.insert(publication) else {
+            if publisher & ANONYMOUS != 0 {
+                self.wal.release_publication(slot);
+            }
+            return Err(Code::LimitReached);
+        };
         self.sessions[session].publications = handle.index();
-        self.owe_publication(handle.index(), owes::OPENED);
+        match waits {
+            Some(lsn) => self.pending.push(lsn, What::Opened(handle)),
+            None => self.owe_publication(handle.index(), owes::OPENED),
+        }
         Ok(())
+    }
+
+    /// Everything that was stored when a publication was opened is durable.
+    pub(super) fn publication_is_durable(&mut self, handle: Handle) {
+        if let Some(publication) = self.publications.get_mut(handle) {
+            publication.opening = false;
+            self.owe_publication(handle.index(), owes::OPENED);
+        }
     }
 
     /// Notes that publication `index` is owed a frame.
     #[inline]
     pub(super) fn owe_publication(&mut self, index: u32, what: u8) {
         let Some(publication) = self.publications.at(index) else { return };
+        if publication.opening {
+            return;
+        }
         let session = publication.session;
         if publication.owes == 0 {
             let head = &mut self.sessions[session].owed_publications;

@@ -3,7 +3,7 @@
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 
-use super::deliver::owes as subscription_owes;
+use super::deliver::{Pace, owes as subscription_owes};
 use super::session::State;
 use super::{BEAT_MAX_NS, BEAT_MIN_NS, HOUSEKEEPING_RECORDS, Now, Shard};
 
@@ -45,7 +45,12 @@ impl<R: Region, F: Frame> Shard<R, F> {
             let mut index = session.subscriptions;
             while let Some(subscription) = self.subscriptions.at(index) {
                 let next = subscription.next_in_session;
-                self.owe_subscription(index, subscription_owes::BEAT);
+                // Why one stopped is said again: the answer may have been lost.
+                let what = match subscription.pace {
+                    Pace::Stopped => subscription_owes::SUBSCRIBED,
+                    _ => subscription_owes::BEAT,
+                };
+                self.owe_subscription(index, what);
                 index = next;
             }
         }
