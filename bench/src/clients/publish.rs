@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use mstream_client::{
-    Client, Event, Identity, PublicationConfig, PublicationId, PublishError, SessionConfig,
+    Client, Ended, Event, Identity, PublicationConfig, PublicationId, PublishError, SessionConfig,
 };
 use mstream_nic::Port;
 use serde::Serialize;
@@ -130,6 +130,18 @@ impl Job for Publishing<'_> {
     }
 }
 
+/// Why nothing more can be published, in words.
+fn ended(why: Ended) -> Failure {
+    match why {
+        Ended::Diverged { acknowledged, stored } => format!(
+            "diverged: {acknowledged} messages were acknowledged, the log holds {stored}: it lost its tail, or \
+             somebody else published in this publisher's name"
+        ),
+        Ended::Refused(code) => format!("stream refused: {code}"),
+        Ended::Session(code) => format!("session refused: {code}"),
+    }
+}
+
 impl Publishing<'_> {
     /// Gives messages to the client as far as it takes them and the rate allows; how many.
     fn hand_over<P: Port>(
@@ -187,7 +199,7 @@ impl Publishing<'_> {
             ),
             Event::Refused { sequence, code, .. } => format!("message {sequence} refused: {code}"),
             Event::SessionFailed { code, .. } => format!("session refused: {code}"),
-            Event::PublicationEnded { why, .. } => format!("publication ended: {why:?}"),
+            Event::PublicationEnded { why, .. } => ended(why),
             _ => return,
         };
         self.trouble.get_or_insert(trouble);
