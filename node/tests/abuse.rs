@@ -228,9 +228,9 @@ fn random_truncated_and_mutated_datagrams_disturb_nobody() {
     mutations(20_000, 1);
 }
 
-/// `cargo test -p mstream-node --test abuse -- --ignored`: takes some minutes.
+/// `cargo test -p mstream-node --test abuse -- --ignored`: takes about a minute.
 #[test]
-#[ignore = "takes some minutes"]
+#[ignore = "takes about a minute"]
 fn two_million_mutated_datagrams_disturb_nobody() {
     mutations(2_000_000, 2);
 }

@@ -144,9 +144,9 @@ fn clients_killed_20_times_disturb_nobody() {
     killed_clients(20);
 }
 
-/// `cargo test -p mstream-node --test kill_client -- --ignored`: takes some minutes.
+/// `cargo test -p mstream-node --test kill_client -- --ignored`: takes about a minute.
 #[test]
-#[ignore = "takes some minutes"]
+#[ignore = "takes about a minute"]
 fn clients_killed_1000_times_disturb_nobody() {
     killed_clients(1000);
 }
