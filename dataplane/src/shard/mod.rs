@@ -47,8 +47,9 @@ const CATCH_UP_FRAMES: usize = 64;
 const TIMERS_PER_POLL: usize = 64;
 /// Older lives of a publisher that are remembered.
 const OLDER_LIVES: usize = 8;
-/// Records that one poll may look at for recycling.
-const HOUSEKEEPING_RECORDS: usize = 64;
+/// Records that one poll looks at for recycling: twice as many as it appended, within these bounds. Each
+/// costs a cache miss, and a message that comes meanwhile waits for all of them.
+const HOUSEKEEPING_RECORDS: std::ops::RangeInclusive<u64> = 2..=64;
 
 /// The time, as handed to the shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +115,8 @@ pub struct Shard<R: Region, F: Frame> {
     lives_made: u32,
     anonymous_made: u32,
     committed: u64,
+    /// Lsn of the next record when segments were last looked after.
+    upkept: u64,
     counters: Counters,
 }
 
@@ -158,6 +161,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             udp_port: config.udp_port,
             secret: Secret::new(config.secret),
             committed: wal.appended(),
+            upkept: wal.appended(),
             wal,
             streams,
             stream_by_id,

@@ -11,7 +11,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
     /// Does what is due, within a bound.
     #[inline]
     pub(super) fn upkeep(&mut self, now: Now) {
-        self.wal.housekeep(HOUSEKEEPING_RECORDS);
+        let appended =
+            self.wal.appended() - std::mem::replace(&mut self.upkept, self.wal.appended());
+        let (least, most) = HOUSEKEEPING_RECORDS.into_inner();
+        self.wal.housekeep((2 * appended).clamp(least, most) as usize);
         if self.timers.ticked(now.mono_ns) {
             self.expire(now);
         }
