@@ -77,21 +77,36 @@ fn a_life_that_is_claimed_twice_opens_no_session_before_its_barrier() {
 
 #[test]
 fn an_open_that_comes_late_does_not_fence_the_life_that_came_after() {
-    let mut world = late(0, limits());
-    let mut old = Client::claiming(1001, 1);
-    open(&mut world, &mut old);
-    let late = old.wrap(&old.open());
-    let mut new = Client::claiming(1002, 2);
-    open(&mut world, &mut new);
-    world.frame(late);
-    world.finish();
-    world.deliver(&mut new);
-    assert!(new.errors.is_empty(), "fenced by an older life: {:?}", new.errors);
-    let ask = new.open_stream(1, b"trades");
-    world.exchange(&mut new, &ask);
-    assert_eq!(new.streams.len(), 1);
-    world.deliver(&mut old);
-    assert_eq!(old.errors.last(), Some(&(Code::Fenced as u16)));
+    // Once a repeat of an open that was answered, once an open that was never seen before.
+    for repeated in [true, false] {
+        let mut world = late(0, limits());
+        let mut old = Client::claiming(1001, 1);
+        let hello = old.hello();
+        world.exchange(&mut old, &hello);
+        let late = old.wrap(&old.open());
+        if repeated {
+            world.frame(late.clone());
+            world.finish();
+        }
+        world.pass(1);
+        let mut new = Client::claiming(1002, 2);
+        open(&mut world, &mut new);
+        world.pass(1_000_000_000);
+        world.frame(late);
+        world.finish();
+        world.deliver(&mut new);
+        assert!(new.errors.is_empty(), "fenced by an older life: {:?}", new.errors);
+        let ask = new.open_stream(1, b"trades");
+        world.exchange(&mut new, &ask);
+        assert_eq!(new.streams.len(), 1);
+        world.deliver(&mut old);
+        assert_eq!(old.errors.last(), Some(&(Code::BadCookie as u16)));
+        // Who still lives and means it says hello again, and is the newest life then.
+        old.errors.clear();
+        world.open(&mut old);
+        world.deliver(&mut new);
+        assert_eq!(new.errors, [Code::Fenced as u16]);
+    }
 }
 
 #[test]

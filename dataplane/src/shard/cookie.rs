@@ -1,8 +1,8 @@
 //! Stateless cookies and session tokens.
 //!
-//! A cookie is a time bucket and a SipHash-2-4-128 MAC (Aumasson and Bernstein, 2012) over the bucket, the
-//! client's nonce and where it came from. The shard keeps nothing until a client has shown that it receives
-//! at the address it names.
+//! A cookie is the time and a SipHash-2-4-128 MAC (Aumasson and Bernstein, 2012) over the time, the client's
+//! nonce and where it came from. The shard keeps nothing until a client has shown that it receives at the address
+//! it names.
 
 use std::hash::Hasher;
 
@@ -11,8 +11,8 @@ use siphasher::sip128::{Hasher128, SipHasher24 as SipHasher24Wide};
 
 use super::session::Address;
 
-/// Length of one bucket: a cookie is taken in its own and in the next two.
-const BUCKET_NS: u64 = 10_000_000_000;
+/// How long a cookie is taken, in nanoseconds.
+const LIFE_NS: u64 = 20_000_000_000;
 
 /// The shard's secret, drawn at start by whoever makes the shard.
 #[derive(Clone, Copy)]
@@ -24,21 +24,33 @@ impl Secret {
     }
 
     pub(crate) fn cookie(&self, now_ns: u64, address: &Address, nonce: u64) -> [u8; 24] {
-        self.in_bucket(now_ns / BUCKET_NS, address, nonce)
+        let mut hasher = SipHasher24Wide::new_with_key(&self.0);
+        hasher.write(b"set-up cookie");
+        hasher.write_u64(now_ns);
+        hasher.write_u64(nonce);
+        hasher.write_u64(address.port as u64);
+        hasher.write_u32(address.peer.0);
+        hasher.write(&address.ip);
+        hasher.write_u16(address.udp_port);
+        let mac = hasher.finish128();
+        let mut cookie = [0; 24];
+        cookie[..8].copy_from_slice(&now_ns.to_le_bytes());
+        cookie[8..16].copy_from_slice(&mac.h1.to_le_bytes());
+        cookie[16..].copy_from_slice(&mac.h2.to_le_bytes());
+        cookie
     }
 
-    pub(crate) fn fits(
+    /// When a cookie was made, if it was made here, for this address and nonce, and is not too old.
+    pub(crate) fn made_ns(
         &self,
         now_ns: u64,
         address: &Address,
         nonce: u64,
         cookie: &[u8; 24],
-    ) -> bool {
-        let Some(bucket) = cookie.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else {
-            return false;
-        };
-        let age = (now_ns / BUCKET_NS).wrapping_sub(bucket);
-        age <= 2 && self.in_bucket(bucket, address, nonce) == *cookie
+    ) -> Option<u64> {
+        let made_ns = u64::from_le_bytes(*cookie.first_chunk::<8>()?);
+        let fresh = now_ns.checked_sub(made_ns).is_some_and(|age| age <= LIFE_NS);
+        (fresh && self.cookie(made_ns, address, nonce) == *cookie).then_some(made_ns)
     }
 
     /// The token of the `n`th session: cannot be guessed without the secret.
@@ -47,23 +59,6 @@ impl Secret {
         hasher.write(b"session token");
         hasher.write_u64(n);
         hasher.finish()
-    }
-
-    fn in_bucket(&self, bucket: u64, address: &Address, nonce: u64) -> [u8; 24] {
-        let mut hasher = SipHasher24Wide::new_with_key(&self.0);
-        hasher.write(b"set-up cookie");
-        hasher.write_u64(bucket);
-        hasher.write_u64(nonce);
-        hasher.write_u64(address.port as u64);
-        hasher.write_u32(address.peer.0);
-        hasher.write(&address.ip);
-        hasher.write_u16(address.udp_port);
-        let mac = hasher.finish128();
-        let mut cookie = [0; 24];
-        cookie[..8].copy_from_slice(&bucket.to_le_bytes());
-        cookie[8..16].copy_from_slice(&mac.h1.to_le_bytes());
-        cookie[16..].copy_from_slice(&mac.h2.to_le_bytes());
-        cookie
     }
 }
 
@@ -80,18 +75,18 @@ mod tests {
     #[test]
     fn a_cookie_fits_its_address_nonce_and_time_only() {
         let secret = Secret::new([7; 16]);
-        let cookie = secret.cookie(BUCKET_NS, &address(1), 5);
-        assert!(secret.fits(BUCKET_NS, &address(1), 5, &cookie));
-        assert!(secret.fits(BUCKET_NS * 3, &address(1), 5, &cookie));
-        assert!(!secret.fits(BUCKET_NS * 4, &address(1), 5, &cookie));
-        assert!(!secret.fits(0, &address(1), 5, &cookie), "from the future");
-        assert!(!secret.fits(BUCKET_NS, &address(2), 5, &cookie));
-        assert!(!secret.fits(BUCKET_NS, &address(1), 6, &cookie));
-        assert!(!Secret::new([8; 16]).fits(BUCKET_NS, &address(1), 5, &cookie));
+        let cookie = secret.cookie(1_000, &address(1), 5);
+        assert_eq!(secret.made_ns(1_000, &address(1), 5, &cookie), Some(1_000));
+        assert_eq!(secret.made_ns(1_000 + LIFE_NS, &address(1), 5, &cookie), Some(1_000));
+        assert_eq!(secret.made_ns(1_001 + LIFE_NS, &address(1), 5, &cookie), None);
+        assert_eq!(secret.made_ns(999, &address(1), 5, &cookie), None, "from the future");
+        assert_eq!(secret.made_ns(1_000, &address(2), 5, &cookie), None);
+        assert_eq!(secret.made_ns(1_000, &address(1), 6, &cookie), None);
+        assert_eq!(Secret::new([8; 16]).made_ns(1_000, &address(1), 5, &cookie), None);
         for bit in 0..24 * 8 {
             let mut forged = cookie;
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert!(!secret.fits(BUCKET_NS, &address(1), 5, &forged), "bit {bit}");
+            assert_eq!(secret.made_ns(LIFE_NS, &address(1), 5, &forged), None, "bit {bit}");
         }
     }
 

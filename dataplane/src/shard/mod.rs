@@ -45,8 +45,6 @@ const BEAT_MAX_NS: u64 = 10_000_000_000;
 const CATCH_UP_FRAMES: usize = 64;
 /// Sessions whose timers one poll may handle.
 const TIMERS_PER_POLL: usize = 64;
-/// Older lives of a publisher that are remembered.
-const OLDER_LIVES: usize = 8;
 /// Records that one poll looks at for recycling: twice as many as it appended, within these bounds. Each
 /// costs a cache miss, and a message that comes meanwhile waits for all of them.
 const HOUSEKEEPING_RECORDS: std::ops::RangeInclusive<u64> = 2..=64;
@@ -75,19 +73,8 @@ struct Publisher {
     id: u64,
     /// The session that owns the publisher's newest life, if one does.
     owner: u32,
-    /// Nonces of the lives before the newest that began or were claimed since the start, as many as an
-    /// open can be late for: a cookie of an earlier start fits nothing.
-    older_lives: VecDeque<[u8; 16]>,
-}
-
-impl Publisher {
-    /// A life is the newest no more.
-    fn remember(&mut self, nonce: [u8; 16]) {
-        if self.older_lives.len() == OLDER_LIVES {
-            self.older_lives.pop_front();
-        }
-        self.older_lives.push_back(nonce);
-    }
+    /// When its newest life was claimed, if it was since the start: a cookie of an earlier start fits nothing.
+    claimed_ns: Option<u64>,
 }
 
 /// One shard over a region, exchanging frames of type `F`.
@@ -149,11 +136,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let mut publishers: Vec<Publisher> = config
             .publishers
             .into_iter()
-            .map(|entry| Publisher {
-                id: entry.id,
-                owner: NONE,
-                older_lives: VecDeque::with_capacity(OLDER_LIVES),
-            })
+            .map(|entry| Publisher { id: entry.id, owner: NONE, claimed_ns: None })
             .collect();
         publishers.sort_unstable_by_key(|publisher| publisher.id);
         Ok(Shard {

@@ -69,12 +69,13 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             Some(Wire::Open(open, credential)) => {
                 let nonce = open.nonce.get();
-                if !self.secret.fits(now.mono_ns, from, nonce, &open.cookie) {
+                let made_ns = self.secret.made_ns(now.mono_ns, from, nonce, &open.cookie);
+                let Some(made_ns) = made_ns else {
                     self.refuse_open(from, bytes, nonce, Code::BadCookie, out);
                     return Err(Refusal::Cookie);
-                }
+                };
                 let opened = match credential.len() {
-                    0..=MAX_CREDENTIAL_BYTES => self.open(now, from, open, out),
+                    0..=MAX_CREDENTIAL_BYTES => self.open(now, from, open, made_ns, out),
                     _ => Err(Code::TooLarge),
                 };
                 opened.map_err(|code| {
@@ -103,6 +104,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         now: Now,
         from: &Address,
         open: &OpenHeader,
+        made_ns: u64,
         out: &mut O,
     ) -> Result<(), Code> {
         let nonce = open.nonce.get();
@@ -115,7 +117,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if self.sessions.len() == self.sessions.slots() {
             return Err(Code::SessionsFull);
         }
-        let identity = self.identify(now, open)?;
+        let identity = self.identify(now, open, made_ns)?;
         let (publisher, incarnation) = match identity {
             Identity::Settled { publisher, incarnation }
             | Identity::Claimed { publisher, incarnation, .. } => (publisher, incarnation),
@@ -145,7 +147,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         Ok(())
     }
 
-    fn identify(&mut self, now: Now, open: &OpenHeader) -> Result<Identity, Code> {
+    /// Who an open is for; `made_ns` is when its cookie was made.
+    fn identify(&mut self, now: Now, open: &OpenHeader, made_ns: u64) -> Result<Identity, Code> {
         let id = open.publisher.get();
         match open.identity {
             0 => {
@@ -159,8 +162,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .publishers
                     .binary_search_by_key(&id, |p| p.id)
                     .map_err(|_| Code::UnknownPublisher)?;
-                let life = self.wal.life(id);
-                if let Some(life) = life
+                if let Some(life) = self.wal.life(id)
                     && life.nonce == open.life
                 {
                     let (publisher, incarnation) = (id, life.incarnation);
@@ -173,9 +175,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
                         None => Identity::Settled { publisher, incarnation },
                     });
                 }
-                // An open that comes late must not fence the lives that came after it.
-                if self.publishers[at].older_lives.contains(&open.life) {
-                    return Err(Code::Fenced);
+                // An open that was sent before the newest life was claimed comes late: it must not fence
+                // that life. Who sent it, if it still lives, asks for a new cookie.
+                if self.publishers[at].claimed_ns.is_some_and(|claimed_ns| made_ns < claimed_ns) {
+                    return Err(Code::BadCookie);
                 }
                 if self.pending.is_full() {
                     return Err(Code::LogFull);
@@ -189,9 +192,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                         AppendError::TableFull(_) => Code::LimitReached,
                         _ => Code::LogFull,
                     })?;
-                if let Some(older) = life {
-                    self.publishers[at].remember(older.nonce);
-                }
+                self.publishers[at].claimed_ns = Some(now.mono_ns);
                 Ok(Identity::Claimed { publisher: id, incarnation, lsn: appended.lsn })
             }
             2 => {
