@@ -1,7 +1,7 @@
 //! The client: a port, its sessions, and one poll that drives them all.
 
 use mstream_nic::{Frame, Port, PortStats};
-use mstream_wire::{Code, Datagram, Frame as Wire, NO_HANDLE, NO_SLOT};
+use mstream_wire::{Code, Datagram, Frame as Wire, NO_HANDLE, NO_SLOT, Unsubscribe};
 
 use crate::event::{Ended, Event, Lost, PublicationId, PublishError, SessionId, SubscriptionId};
 use crate::link::{Addresses, Link, LinkCounters};
@@ -25,6 +25,8 @@ pub struct Client<P: Port> {
     sessions: Vec<Session>,
     publications: Vec<Publication>,
     subscriptions: Vec<Subscription>,
+    /// Numbers of subscribe requests that were given out.
+    requests: u32,
     key: [u8; 16],
     now_ns: u64,
     driven_ns: u64,
@@ -42,6 +44,7 @@ impl<P: Port> Client<P> {
             sessions: Vec::new(),
             publications: Vec::new(),
             subscriptions: Vec::new(),
+            requests: 0,
             key,
             now_ns: 0,
             driven_ns: 0,
@@ -95,14 +98,17 @@ impl<P: Port> Client<P> {
         assert!(session.0 < self.sessions.len(), "a session of this client");
         self.unsent = true;
         let id = SubscriptionId(self.subscriptions.len());
-        let subscription = Subscription::new(id, session.0, stream.into(), from, window);
+        self.requests = self.requests.wrapping_add(1);
+        let (request, stream) = (self.requests, stream.into());
+        let subscription = Subscription::new(id, session.0, request, stream, from, window);
         self.subscriptions.push(subscription);
         id
     }
 
     /// Moves a subscription, also one that stopped.
     pub fn seek(&mut self, subscription: SubscriptionId, from: From) {
-        self.subscriptions[subscription.0].seek(from);
+        self.requests = self.requests.wrapping_add(1);
+        self.subscriptions[subscription.0].seek(self.requests, from);
         self.unsent = true;
     }
 
@@ -287,6 +293,7 @@ impl<P: Port> Client<P> {
         };
         let epoch = datagram.header.epoch.get();
         let now_ns = self.now_ns;
+        let mut stray = None;
         for frame in datagram.frames() {
             // An error that names the session is the one thing that does not show that it lives.
             if let Wire::Error(error, _) = frame {
@@ -321,6 +328,8 @@ impl<P: Port> Client<P> {
                     let handle = beat.handle.get();
                     if let Some(subscription) = subscriptions.find(|s| s.has_handle(handle)) {
                         subscription.on_beat(beat);
+                    } else if handle != NO_HANDLE && !self.is_asking(index) {
+                        stray = Some(handle);
                     }
                 }
                 Wire::StreamOpened(opened) => {
@@ -333,6 +342,8 @@ impl<P: Port> Client<P> {
                     let request = answer.request.get();
                     if let Some(subscription) = subscriptions.find(|s| s.request == request) {
                         subscription.on_subscribed(session, answer, on);
+                    } else if answer.handle.get() != NO_HANDLE {
+                        stray = Some(answer.handle.get());
                     }
                 }
                 Wire::Skip(skip) => {
@@ -349,6 +360,24 @@ impl<P: Port> Client<P> {
                 _ => {}
             }
         }
+        if let Some(handle) = stray {
+            self.give_up(index, handle);
+        }
+    }
+
+    /// True while it is not known which handles the shard gave to a session's subscriptions.
+    fn is_asking(&self, session: usize) -> bool {
+        self.subscriptions.iter().any(|s| s.session == session && s.is_asking())
+    }
+
+    /// Ends what the shard holds and no subscription means any more: one that moved elsewhere while
+    /// the answer was under way.
+    #[cold]
+    fn give_up(&mut self, index: usize, handle: u32) {
+        let header = self.sessions[index].next_header();
+        self.link.send(&header, |writer| {
+            writer.unsubscribe(&Unsubscribe { head: Unsubscribe::HEAD, handle: handle.into() });
+        });
     }
 
     /// A datagram of no open session: an answer in set-up.

@@ -67,12 +67,11 @@ impl<P: Port> Link<P> {
         }
     }
 
-    /// True when datagrams can be sent; asks for the shard's MAC address as long as it is not known.
+    /// True when datagrams can be sent. Called while a session is set up: asks for the shard's MAC
+    /// address, also when one is known, for the shard may have moved to another machine.
     pub(crate) fn ready(&mut self, now_ns: u64) -> bool {
-        if self.shard_mac.is_some() {
-            return true;
-        }
-        if self.arp.due(now_ns)
+        if self.ethernet
+            && self.arp.due(now_ns)
             && let Some(mut frame) = self.port.frame()
         {
             frame.set_len(ARP_BYTES);
@@ -82,7 +81,7 @@ impl<P: Port> Link<P> {
                 self.counters.port_full += 1;
             }
         }
-        false
+        self.shard_mac.is_some()
     }
 
     /// Takes a burst from the port; returns how many frames came.

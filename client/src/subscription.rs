@@ -2,7 +2,8 @@
 
 use mstream_nic::Port;
 use mstream_wire::{
-    Beat, Block, Code, Credit, Data, DatagramWriter, Skip, SubscribeHeader, Subscribed,
+    Beat, Block, Code, Credit, Data, DatagramWriter, NO_HANDLE, Skip, SubscribeHeader, Subscribed,
+    Unsubscribe,
 };
 
 use crate::backoff::Backoff;
@@ -54,6 +55,8 @@ pub(crate) struct Subscription {
     answered: bool,
     stopped: bool,
     handle: u32,
+    /// What the shard still holds under an earlier request, to be given up with the next one.
+    leaving: Option<u32>,
     /// The next offset, the log and the epoch it comes from, once known.
     position: Option<Position>,
     limit: u64,
@@ -64,9 +67,11 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
+    /// A subscription that asks under the number `request`.
     pub(crate) fn new(
         id: SubscriptionId,
         session: usize,
+        request: u32,
         stream: StreamRef,
         from: From,
         window: u64,
@@ -74,13 +79,14 @@ impl Subscription {
         let mut subscription = Subscription {
             id,
             session,
-            request: id.0 as u32,
+            request,
             stream,
             from,
             window: window.max(2),
             answered: false,
             stopped: false,
             handle: 0,
+            leaving: None,
             position: None,
             limit: 0,
             owes_credit: false,
@@ -88,31 +94,47 @@ impl Subscription {
             gap: Backoff::new(GAP_NS.0, GAP_NS.1),
             gap_at: None,
         };
-        subscription.seek(from);
+        subscription.seek(request, from);
         subscription
     }
 
-    /// Starts anew from another place.
-    pub(crate) fn seek(&mut self, from: From) {
+    /// Starts anew from another place. `request` is a number of its own, so that a late answer about
+    /// the old place is not taken for one about the new.
+    pub(crate) fn seek(&mut self, request: u32, from: From) {
+        if self.answered {
+            self.leaving = Some(self.handle);
+        }
+        self.request = request;
         self.from = from;
         self.position = match from {
             From::Position(position) => Some(position),
             _ => None,
         };
         self.stopped = false;
-        self.on_lost();
+        self.ask_again();
     }
 
-    /// The session ended, or the subscription is to be asked for again.
+    /// The session ended, and with it what the shard held.
     pub(crate) fn on_lost(&mut self) {
+        self.leaving = None;
+        self.ask_again();
+    }
+
+    fn ask_again(&mut self) {
         self.answered = false;
         self.owes_credit = false;
+        self.gap_at = None;
         self.ask.reset();
     }
 
     #[inline]
     pub(crate) fn has_handle(&self, handle: u32) -> bool {
         self.answered && self.handle == handle
+    }
+
+    /// True while it is not known which handle the shard gave it.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.answered && !self.stopped
     }
 
     pub(crate) fn position(&self) -> Option<Position> {
@@ -169,6 +191,9 @@ impl Subscription {
         };
         let header = session.next_header();
         link.send(&header, |writer| {
+            if let Some(handle) = self.leaving {
+                writer.unsubscribe(&Unsubscribe { head: Unsubscribe::HEAD, handle: handle.into() });
+            }
             writer.subscribe(
                 &SubscribeHeader {
                     head: SubscribeHeader::HEAD,
@@ -199,14 +224,26 @@ impl Subscription {
             return;
         }
         let start = answer.start.get();
+        if answer.handle.get() != NO_HANDLE {
+            // Held until this stops or moves; what was held before is given up by then.
+            self.leaving = None;
+            self.handle = answer.handle.get();
+        }
         match Code::from_number(answer.code.get()) {
             Some(Code::Ok) => {}
             // A full table may get room: the question is repeated.
             Some(Code::LimitReached) => return,
+            // The answer to an earlier question, which came late to the shard: it is asked again.
+            Some(Code::OffsetGone) if self.position.is_some_and(|at| start <= at.offset) => {
+                self.gap_at = self.position.map(|at| at.offset);
+                return;
+            }
             Some(Code::OffsetGone) => {
+                self.leaving = Some(self.handle);
                 return self.stop(Stop::OffsetGone { earliest: start }, on);
             }
             Some(Code::Diverged) => {
+                self.leaving = Some(self.handle);
                 let next = self.position.map_or(start, |position| position.offset);
                 return self.stop(Stop::Diverged { next, common: start }, on);
             }
@@ -214,13 +251,14 @@ impl Subscription {
         }
         let first = !self.answered;
         self.answered = true;
-        self.handle = answer.handle.get();
         self.limit = answer.limit.get();
         if self.position.is_none() {
             // Nothing was used yet, so there is nothing that could have diverged.
             let (log_id, epoch) = (session.log_id, session.epoch);
             self.position = Some(Position { offset: start, log_id, epoch });
         }
+        // The limit counts from where the question stood; more may have come since.
+        self.raise_limit();
         if first {
             let end = answer.end.get();
             on(Event::Subscribed { subscription: self.id, start, end });
@@ -284,10 +322,16 @@ impl Subscription {
         }
     }
 
-    /// The position moved: a gap is closed, and credit is raised once half of it was used.
+    /// The position moved: a gap is closed, and credit may be due.
     #[inline]
     fn advanced(&mut self) {
         self.gap_at = None;
+        self.raise_limit();
+    }
+
+    /// Raises the credit once half of it was used.
+    #[inline]
+    fn raise_limit(&mut self) {
         let Some(position) = &self.position else { return };
         let limit = position.offset.saturating_add(self.window);
         if limit.saturating_sub(self.limit) >= self.window / 2 {

@@ -1,0 +1,185 @@
+//! Which faults a world has, and how many it had.
+
+use mstream_nic::sim::{Counts, Faults};
+
+use crate::random::Random;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Kind { $($(#[$doc])* $name,)* }
+
+        impl Kind {
+            /// All kinds, in order of their numbers.
+            pub const ALL: &[Kind] = &[$(Kind::$name,)*];
+
+            /// The kind's name on the command line and in reports.
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$name => $text,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Frames are lost.
+    Loss = "loss",
+    /// Frames arrive twice.
+    Duplicate = "duplicate",
+    /// Frames are held back and overtaken.
+    Reorder = "reorder",
+    /// Frames take their time.
+    Delay = "delay",
+    /// Bits flip on the way.
+    Corrupt = "corrupt",
+    /// A path in one direction is cut for a while.
+    Cut = "cut",
+    /// Barriers complete some polls later.
+    LateBarrier = "late-barrier",
+    /// The process is killed and started again.
+    Kill = "kill",
+    /// Power is lost and the process started again.
+    PowerCut = "power-cut",
+    /// A client dies and comes back.
+    ClientRestart = "client-restart",
+    /// A publisher's new life begins while the old one still runs.
+    Zombie = "zombie",
+    /// A subscriber stops reading for a while, or reads slowly.
+    SlowReader = "slow-reader",
+    /// A subscriber moves to another place.
+    Seek = "seek",
+}
+
+/// The kinds of faults that a world may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mix(u32);
+
+impl Mix {
+    /// No faults.
+    pub const NONE: Mix = Mix(0);
+    /// All kinds.
+    pub const ALL: Mix = Mix((1 << Kind::ALL.len()) - 1);
+
+    /// One kind alone.
+    pub fn only(kind: Kind) -> Mix {
+        Mix(1 << kind as u8)
+    }
+
+    /// True when the kind may happen.
+    pub fn has(self, kind: Kind) -> bool {
+        self.0 >> kind as u8 & 1 == 1
+    }
+
+    /// All of these kinds, or for three seeds in four a random part of them, so that each is also seen
+    /// without the others.
+    pub(crate) fn pick(self, random: &mut Random) -> Mix {
+        if random.one_in(4) || self.0.count_ones() == 1 {
+            self
+        } else {
+            Mix(self.0 & random.next() as u32)
+        }
+    }
+
+    /// How paths misbehave under this mix.
+    pub(crate) fn network(self, random: &mut Random) -> Faults {
+        let mut rate =
+            |kind, most| if self.has(kind) { random.within(1_000..=most) as u32 } else { 0 };
+        let loss_ppm = rate(Kind::Loss, 200_000);
+        let duplicate_ppm = rate(Kind::Duplicate, 200_000);
+        let reorder_ppm = rate(Kind::Reorder, 200_000);
+        let corrupt_ppm = rate(Kind::Corrupt, 100_000);
+        let delay_ns = match random.below(3) {
+            _ if !self.has(Kind::Delay) => 0..=0,
+            0 => 1_000..=20_000,
+            1 => 0..=1_000_000,
+            _ => 100_000..=30_000_000,
+        };
+        let reorder_ns = match random.below(4) {
+            _ if !self.has(Kind::Reorder) => 0,
+            0 => 3_000_000_000,
+            1 => 50_000_000,
+            _ => 500_000,
+        };
+        Faults { loss_ppm, duplicate_ppm, reorder_ppm, corrupt_ppm, delay_ns, reorder_ns }
+    }
+}
+
+impl std::fmt::Display for Mix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut space = "";
+        for kind in Kind::ALL.iter().filter(|kind| self.has(**kind)) {
+            write!(f, "{space}{}", kind.name())?;
+            space = ",";
+        }
+        if space.is_empty() { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+impl std::str::FromStr for Mix {
+    type Err = String;
+
+    /// Kinds by name, with commas between them; `none` and `all` are names too.
+    fn from_str(names: &str) -> Result<Mix, String> {
+        let mut mix = Mix::NONE;
+        for name in names.split(',') {
+            mix.0 |= match name {
+                "none" => 0,
+                "all" => Mix::ALL.0,
+                name => {
+                    let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
+                    Mix::only(*kind.ok_or_else(|| format!("no kind of fault: {name}"))?).0
+                }
+            };
+        }
+        Ok(mix)
+    }
+}
+
+/// How many faults of each kind happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Injected([u64; Kind::ALL.len()]);
+
+impl Injected {
+    /// Faults of one kind.
+    pub fn of(&self, kind: Kind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Kinds that did not happen.
+    pub fn missing(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.iter().copied().filter(|kind| self.of(*kind) == 0)
+    }
+
+    /// Adds another world's faults.
+    pub fn add(&mut self, other: &Injected) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    pub(crate) fn note(&mut self, kind: Kind, times: u64) {
+        self.0[kind as usize] += times;
+    }
+
+    /// Takes over what a network counted; `delays` tells whether its frames took time.
+    pub(crate) fn note_network(&mut self, counts: &Counts, delays: bool) {
+        self.note(Kind::Loss, counts.lost);
+        self.note(Kind::Duplicate, counts.duplicated);
+        self.note(Kind::Reorder, counts.reordered);
+        self.note(Kind::Corrupt, counts.corrupted);
+        self.note(Kind::Cut, counts.cut);
+        self.note(Kind::Delay, if delays { counts.delivered } else { 0 });
+    }
+}
+
+impl std::fmt::Display for Injected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, kind) in Kind::ALL.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            write!(f, "{space}{}={}", kind.name(), self.of(*kind))?;
+        }
+        Ok(())
+    }
+}
