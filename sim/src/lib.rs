@@ -7,6 +7,7 @@
 //! that names the seed, the step and the command that repeats it.
 
 mod content;
+mod disturb;
 mod faults;
 mod oracle;
 mod parts;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mstream_client::{Addresses, From};
+use mstream_client::Addresses;
 use mstream_nic::sim::{Endpoint, Faults, SimNet};
 
 use crate::faults::{Injected, Kind, Mix};
@@ -101,27 +101,27 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
     }
 }
 
-struct World<X: Parts> {
+pub(crate) struct World<X: Parts> {
     run: Run,
     parts: X,
     /// The kinds of faults that this seed picked.
-    mix: Mix,
-    random: Random,
-    net: SimNet,
-    clock: VirtualClock,
-    server: Server<X>,
+    pub(crate) mix: Mix,
+    pub(crate) random: Random,
+    pub(crate) net: SimNet,
+    pub(crate) clock: VirtualClock,
+    pub(crate) server: Server<X>,
     /// When a process that is down is started again.
-    starts_ns: u64,
-    publishers: Vec<Publisher<X::ClientPort>>,
-    subscribers: Vec<Subscriber<X::ClientPort>>,
-    oracle: Oracle,
-    trace: Trace,
-    injected: Injected,
+    pub(crate) starts_ns: u64,
+    pub(crate) publishers: Vec<Publisher<X::ClientPort>>,
+    pub(crate) subscribers: Vec<Subscriber<X::ClientPort>>,
+    pub(crate) oracle: Oracle,
+    pub(crate) trace: Trace,
+    pub(crate) injected: Injected,
     streams: u32,
     /// Frames take time.
     delays: bool,
     /// Paths that are cut, and until when.
-    cuts: Vec<(Endpoint, Endpoint, u64)>,
+    pub(crate) cuts: Vec<(Endpoint, Endpoint, u64)>,
     clients: u16,
     /// The next world event happens once in this many steps.
     calm: u64,
@@ -183,7 +183,7 @@ impl<X: Parts> World<X> {
     }
 
     /// A new client's place in the network.
-    fn attach(&mut self) -> (Endpoint, X::ClientPort, Addresses) {
+    pub(crate) fn attach(&mut self) -> (Endpoint, X::ClientPort, Addresses) {
         self.clients += 1;
         let [high, low] = self.clients.to_be_bytes();
         let mac = [2, 0, 0, 1, high, low];
@@ -198,7 +198,12 @@ impl<X: Parts> World<X> {
         (port.endpoint(), self.parts.client_port(port), addresses)
     }
 
-    fn publisher(&mut self, role: Role, life: u32, serial: u64) -> Publisher<X::ClientPort> {
+    pub(crate) fn publisher(
+        &mut self,
+        role: Role,
+        life: u32,
+        serial: u64,
+    ) -> Publisher<X::ClientPort> {
         self.oracle.begins(role.actor, role.named, life);
         let attached = self.attach();
         Publisher::new(role, life, serial, attached, &mut self.random)
@@ -214,7 +219,7 @@ impl<X: Parts> World<X> {
             };
             self.advance(jump);
             if self.random.one_in(self.calm) {
-                self.disturb()?;
+                self.disturb();
             }
             self.turn(true)?;
         }
@@ -311,124 +316,7 @@ impl<X: Parts> World<X> {
         self.oracle.holds(&wal).map_err(|error| format!("if power were lost now: {error}"))
     }
 
-    /// One disturbance of a kind that this seed picked.
-    fn disturb(&mut self) -> Result<(), String> {
-        let kind = Kind::ALL[self.random.below(Kind::ALL.len() as u64) as usize];
-        if !self.mix.has(kind) {
-            return Ok(());
-        }
-        match kind {
-            Kind::Kill | Kind::PowerCut => self.crash(kind),
-            Kind::Cut => self.cut(),
-            Kind::ClientRestart => self.restart_client(),
-            Kind::Zombie => self.replace_publisher(true),
-            Kind::SlowReader => self.slow_down(),
-            Kind::Seek => self.seek(),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn crash(&mut self, kind: Kind) {
-        if self.server.shard().is_none() {
-            return;
-        }
-        self.injected.note(kind, 1);
-        self.trace.line(format_args!("shard ends: {}", kind.name()));
-        let random = &mut self.random;
-        if kind == Kind::Kill {
-            self.server.stop(mstream_pmem::sim::SimRegion::after_kill);
-        } else {
-            self.server.stop(|region| region.after_random_power_cut(|| random.next()));
-        }
-        let down_ns = match self.random.below(3) {
-            0 => 0,
-            1 => self.random.within(0..=20_000_000),
-            _ => self.random.within(0..=3_000_000_000),
-        };
-        self.starts_ns = self.clock.ns() + down_ns;
-    }
-
-    fn cut(&mut self) {
-        let clients = self.publishers.len() + self.subscribers.len();
-        let at = self.random.below(clients as u64) as usize;
-        let client = match self.publishers.get(at) {
-            Some(publisher) => publisher.endpoint,
-            None => self.subscribers[at - self.publishers.len()].endpoint,
-        };
-        let Some(shard) = self.server.endpoint() else { return };
-        let (from, to) = if self.random.one_in(2) { (client, shard) } else { (shard, client) };
-        let until = self.clock.ns() + self.random.within(1_000_000..=3_000_000_000);
-        self.trace.line(format_args!("{from:?} to {to:?} is cut until {until}"));
-        self.net.cut(from, to, true);
-        self.cuts.push((from, to, until));
-    }
-
-    fn restart_client(&mut self) {
-        if self.random.one_in(2) {
-            self.replace_publisher(false);
-            return;
-        }
-        let at = self.random.below(self.subscribers.len() as u64) as usize;
-        let (number, stream) = (self.subscribers[at].number, self.subscribers[at].stream);
-        let mut resume = self.subscribers[at].resume();
-        if let Some(resume) = &mut resume
-            && self.random.one_in(3)
-        {
-            resume.position = None;
-        }
-        self.injected.note(Kind::ClientRestart, 1);
-        self.trace.line(format_args!("subscriber {number} restarts at {resume:?}"));
-        let attached = self.attach();
-        self.subscribers[at] =
-            Subscriber::new(number, stream, resume, attached, &self.oracle, &mut self.random);
-    }
-
-    /// A publisher's next life begins; the old one dies, or goes on if it is to be a zombie.
-    fn replace_publisher(&mut self, zombie: bool) {
-        let at = self.random.below(self.publishers.len() as u64) as usize;
-        let old = &self.publishers[at];
-        let (role, life, serial) = (old.role, old.life, old.serial());
-        let newest = !role.named || self.oracle.life(role.actor) == life;
-        if !newest || (zombie && !(role.named && old.opened)) || self.publishers.len() > 8 {
-            return;
-        }
-        self.injected.note(if zombie { Kind::Zombie } else { Kind::ClientRestart }, 1);
-        self.trace.line(format_args!("publisher {} begins life {}", role.actor, life + 1));
-        let new = self.publisher(role, life + 1, serial);
-        if zombie {
-            self.publishers.push(new);
-        } else {
-            self.publishers[at] = new;
-        }
-    }
-
-    fn slow_down(&mut self) {
-        let at = self.random.below(self.subscribers.len() as u64) as usize;
-        self.injected.note(Kind::SlowReader, 1);
-        let subscriber = &mut self.subscribers[at];
-        if self.random.one_in(2) {
-            subscriber.slowness = self.random.within(1..=40);
-        } else {
-            subscriber.paused_until =
-                self.trace.now_ns + self.random.within(1_000_000..=4_000_000_000);
-        }
-        self.trace.line(format_args!("subscriber {} slows down", subscriber.number));
-    }
-
-    fn seek(&mut self) {
-        let at = self.random.below(self.subscribers.len() as u64) as usize;
-        let (_, promised, earliest) = self.oracle.bounds(self.subscribers[at].stream);
-        let from = match self.random.below(3) {
-            0 => From::Earliest,
-            1 => From::Latest,
-            _ => From::Offset(self.random.within(earliest.min(promised)..=promised)),
-        };
-        self.injected.note(Kind::Seek, 1);
-        self.subscribers[at].seek(from, &self.oracle, &mut self.trace);
-    }
-
-    /// Ends all faults; what dies with them are publishers' older lives.
+    /// Ends all faults, and starts the process if it is down.
     fn calm_down(&mut self) -> Result<(), String> {
         self.trace.line(format_args!("faults end"));
         self.net.set_faults(Faults::NONE);
