@@ -45,7 +45,7 @@ impl<P: Port> EchoLane<P> {
 
 impl<P: Port> Lane for EchoLane<P> {
     /// Nobody sends again here. A port that loses frames (UDP) lost them by then.
-    const GIVES_UP_NS: Option<u64> = Some(200_000_000);
+    const GIVES_UP_NS: Option<u64> = Some(1_000_000_000);
 
     #[inline]
     fn send(&mut self, first: u64, count: u16) -> u16 {
