@@ -454,3 +454,17 @@ pub fn block(payloads: &[&[u8]]) -> Vec<u8> {
     bytes.truncate(len);
     bytes
 }
+
+/// A world with a publisher whose stream is open and a subscriber from the beginning.
+pub fn pair() -> (World, Client, Client) {
+    let mut world = World::new();
+    let mut publisher = Client::claiming(1001, 1);
+    let mut subscriber = Client::new(1002);
+    world.open(&mut publisher);
+    world.open(&mut subscriber);
+    let open = publisher.open_stream(1, b"trades");
+    world.exchange(&mut publisher, &open);
+    let subscribe = subscriber.subscribe(0, 0, 1000, [0; 16], 0);
+    world.exchange(&mut subscriber, &subscribe);
+    (world, publisher, subscriber)
+}
