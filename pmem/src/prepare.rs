@@ -84,7 +84,7 @@ fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DirErr
 /// Holds a log's lock until dropped.
 #[derive(Debug)]
 pub struct DirLock {
-    _file: File,
+    file: File,
 }
 
 impl DirLock {
@@ -119,7 +119,16 @@ impl DirLock {
         let _ = file.set_len(0);
         let _ = file.rewind();
         let _ = write!(file, "{}", std::process::id());
-        Ok(DirLock { _file: file })
+        Ok(DirLock { file })
+    }
+}
+
+impl Drop for DirLock {
+    /// Unlocks by name: closing alone would leave the lock to any child between its fork and its exec, which
+    /// holds a copy of the descriptor for that moment.
+    fn drop(&mut self) {
+        // SAFETY: flock on a descriptor that `file` owns. A failure leaves the lock to the close that follows.
+        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
     }
 }
 
