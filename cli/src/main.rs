@@ -1,0 +1,3 @@
+//! `mstream`: publish, subscribe, and manage nodes, from a shell.
+
+fn main() {}
