@@ -15,4 +15,6 @@ pub mod sim;
 pub mod socket;
 
 pub use pool::{Pool, PoolFrame};
-pub use port::{Capabilities, Frame, FrameQueue, Peer, Port, PortStats};
+pub use port::{
+    Capabilities, ChecksumRequest, Frame, FrameQueue, Peer, Port, PortStats, TxChecksum,
+};

@@ -20,6 +20,26 @@ impl Peer {
     pub const WIRE: Peer = Peer(0);
 }
 
+/// A checksum that a port can fill in as a frame leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxChecksum {
+    /// The IPv4 header's. The field holds 0 until then.
+    Ipv4Header,
+    /// UDP's over IPv6. The field holds the folded sum of the pseudo-header until then, not complemented.
+    UdpOverIpv6,
+}
+
+/// What a frame asks of its port, see [`Frame::request_checksum`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChecksumRequest {
+    /// The checksum.
+    pub what: TxChecksum,
+    /// Bytes before the IP header: Ethernet, and a VLAN tag if there is one.
+    pub l2_bytes: u8,
+    /// Bytes of the IP header.
+    pub l3_bytes: u8,
+}
+
 /// One Ethernet frame (no FCS) in a buffer that its holder owns alone.
 ///
 /// Dropping a frame gives its buffer back to its pool.
@@ -39,6 +59,16 @@ pub trait Frame {
     fn peer(&self) -> Peer;
     /// Sets where the frame is to go to.
     fn set_peer(&mut self, peer: Peer);
+    /// True when the device verified the IPv4 header's and the UDP checksum of this received frame. False
+    /// where it did not look, or [`Capabilities::rx_checksums_verified`] speaks for all frames.
+    #[inline]
+    fn checksums_verified(&self) -> bool {
+        false
+    }
+    /// Asks the port to fill in a checksum as the frame leaves. Called for a checksum that the port's
+    /// [`Capabilities`] offer, once the frame is complete; a frame that nothing is asked for leaves as it is.
+    #[inline]
+    fn request_checksum(&mut self, _request: ChecksumRequest) {}
 }
 
 /// What a port does by itself; whatever is not stated, its user does in software.
@@ -51,6 +81,10 @@ pub struct Capabilities {
     pub max_frame: usize,
     /// The port verified the IPv4 header and UDP checksums of what it hands over.
     pub rx_checksums_verified: bool,
+    /// The port fills in IPv4 header checksums that a frame asks for.
+    pub tx_ipv4_checksum: bool,
+    /// The port fills in checksums of UDP over IPv6 that a frame asks for. (UDP over IPv4 leaves without one.)
+    pub tx_udp6_checksum: bool,
     /// Polling enters the kernel.
     pub syscalls: bool,
 }

@@ -3,7 +3,9 @@
 use mstream_nic::memif::ServerPort;
 use mstream_nic::port::BURST;
 use mstream_nic::socket::SocketPort;
-use mstream_nic::{Capabilities, Frame, FrameQueue, Peer, PoolFrame, Port, PortStats};
+use mstream_nic::{
+    Capabilities, ChecksumRequest, Frame, FrameQueue, Peer, PoolFrame, Port, PortStats,
+};
 use mstream_nic_dpdk::{DpdkFrame, DpdkPort};
 
 /// A frame of any driver.
@@ -52,6 +54,16 @@ impl Frame for AnyFrame {
     #[inline]
     fn set_peer(&mut self, peer: Peer) {
         each!(self, frame => frame.set_peer(peer));
+    }
+
+    #[inline]
+    fn checksums_verified(&self) -> bool {
+        each!(self, frame => frame.checksums_verified())
+    }
+
+    #[inline]
+    fn request_checksum(&mut self, request: ChecksumRequest) {
+        each!(self, frame => frame.request_checksum(request));
     }
 }
 

@@ -135,8 +135,8 @@ impl Port for DpdkPort {
         Capabilities {
             ethernet: true,
             max_frame: self.max_frame,
-            rx_checksums_verified: false,
             syscalls: self.traits.syscalls,
+            ..Capabilities::default()
         }
     }
 

@@ -47,8 +47,8 @@ impl<W: Wire> Port for WirePort<W> {
         Capabilities {
             ethernet: true,
             max_frame: MAX_FRAME,
-            rx_checksums_verified: false,
             syscalls: true,
+            ..Capabilities::default()
         }
     }
 

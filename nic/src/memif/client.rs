@@ -221,12 +221,7 @@ impl Port for ClientPort {
     type Frame = PoolFrame;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            ethernet: true,
-            max_frame: MAX_FRAME,
-            rx_checksums_verified: false,
-            syscalls: false,
-        }
+        Capabilities { ethernet: true, max_frame: MAX_FRAME, ..Capabilities::default() }
     }
 
     #[inline]

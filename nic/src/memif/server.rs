@@ -206,12 +206,7 @@ impl Port for ServerPort {
     type Frame = PoolFrame;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            ethernet: true,
-            max_frame: MAX_FRAME,
-            rx_checksums_verified: false,
-            syscalls: false,
-        }
+        Capabilities { ethernet: true, max_frame: MAX_FRAME, ..Capabilities::default() }
     }
 
     #[inline]

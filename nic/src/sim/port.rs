@@ -44,12 +44,7 @@ impl Port for SimPort {
     type Frame = PoolFrame;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            ethernet: true,
-            max_frame: MAX_FRAME,
-            rx_checksums_verified: false,
-            syscalls: false,
-        }
+        Capabilities { ethernet: true, max_frame: MAX_FRAME, ..Capabilities::default() }
     }
 
     fn receive(&mut self, into: &mut FrameQueue<PoolFrame>, max: usize) -> usize {

@@ -145,6 +145,7 @@ impl Port for SocketPort {
             max_frame: MAX_FRAME,
             rx_checksums_verified: true,
             syscalls: true,
+            ..Capabilities::default()
         }
     }
 
