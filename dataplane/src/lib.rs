@@ -1,13 +1,19 @@
 //! The data plane: one shard per core, as a state machine without I/O, and the loop that polls it.
 
+mod control;
 mod outbox;
 mod poll;
 mod shard;
 mod status;
 
+pub use control::{
+    Command, CreateError, DeleteError, REPORT_ROWS, ReaderState, Reply, SessionRow, StreamRow,
+    SubscriptionRow,
+};
 pub use outbox::Outbox;
-pub use poll::{Clock, Command, Idle, PollLoop, TscClock};
+pub use poll::{Clock, Idle, PollLoop, TscClock};
 pub use shard::{
-    Counters, Limits, Now, PortAddress, PublisherEntry, Refusal, Shard, ShardConfig, StreamEntry,
+    Counters, Limits, Now, PortAddress, PublisherEntry, Refusal, Shard, ShardConfig, StartError,
+    StreamEntry, StreamRules, Watermark,
 };
 pub use status::Status;

@@ -10,18 +10,12 @@ use mstream_nic::port::BURST;
 use mstream_nic::{FrameQueue, Port};
 use mstream_pmem::region::Region;
 
+use crate::control::{Command, Reply};
 use crate::shard::{Now, Shard};
 use crate::status::Status;
 
 /// Commands that one poll takes at most.
 const COMMANDS_PER_POLL: usize = 64;
-
-/// What the control plane may tell a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// A segment slot was prepared and may be used.
-    SlotReady(u32),
-}
 
 /// What a shard does when a poll found nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +99,7 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
     clock: C,
     received: FrameQueue<P::Frame>,
     commands: Arc<ArrayQueue<Command>>,
+    replies: Arc<ArrayQueue<Reply>>,
     status: Arc<Status>,
     published_ns: u64,
 }
@@ -113,17 +108,19 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
 const PUBLISH_NS: u64 = 1_000_000;
 
 impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
-    /// Puts a loop together. `ports` stand in the order of the shard's configuration.
+    /// Puts a loop together. `ports` stand in the order of the shard's configuration. A command is taken
+    /// only while `replies` has room for its answer; nobody else puts anything there.
     pub fn new(
         ports: Vec<P>,
         shard: Shard<R, P::Frame>,
         clock: C,
         commands: Arc<ArrayQueue<Command>>,
+        replies: Arc<ArrayQueue<Reply>>,
         status: Arc<Status>,
     ) -> Self {
         let received = VecDeque::with_capacity(BURST);
         let mut this =
-            PollLoop { ports, shard, clock, received, commands, status, published_ns: 0 };
+            PollLoop { ports, shard, clock, received, commands, replies, status, published_ns: 0 };
         let now = this.clock.now();
         this.publish(now);
         this
@@ -151,7 +148,7 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         let now = self.clock.now();
         // Looking is two loads; popping an empty queue is a fence as well.
         if !self.commands.is_empty() {
-            self.take_commands();
+            self.take_commands(now);
         }
         let mut work = 0;
         for port in 0..self.ports.len() {
@@ -178,11 +175,20 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
     }
 
     #[cold]
-    fn take_commands(&mut self) {
+    fn take_commands(&mut self, now: Now) {
         for _ in 0..COMMANDS_PER_POLL {
-            match self.commands.pop() {
-                Some(Command::SlotReady(slot)) => self.shard.wal_mut().add_ready(slot),
-                None => break,
+            if self.replies.is_full() {
+                return;
+            }
+            let Some(command) = self.commands.pop() else { return };
+            // A report is work enough for one poll.
+            let last = command.is_report();
+            if let Some(reply) = self.shard.command(now, command) {
+                let pushed = self.replies.push(reply);
+                debug_assert!(pushed.is_ok(), "only the shard puts replies into the queue");
+            }
+            if last {
+                return;
             }
         }
     }

@@ -18,7 +18,7 @@ use crossbeam_queue::ArrayQueue;
 use mstream_client::{Client, Event, From, Identity, PublicationConfig, SessionConfig, connect};
 use mstream_dataplane::{
     Clock, Limits, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status, StreamEntry,
-    TscClock,
+    StreamRules, TscClock,
 };
 use mstream_nic::memif::{ClientPort, Listener, ListenerConfig, ServerPortSeed};
 use mstream_pmem::prepare::{DirConfig, open_dir};
@@ -105,14 +105,18 @@ fn shard_thread(dir: &Path, seed: ServerPortSeed, told: &Told, status: &Arc<Stat
         }],
         udp_port: 7500,
         limits: Limits { session_timeout_ms: 500, ..Limits::default() },
-        streams: vec![StreamEntry { id: STREAM, name: "trades".into() }],
+        streams: vec![StreamEntry {
+            id: STREAM,
+            name: "trades".into(),
+            rules: StreamRules::default(),
+        }],
         publishers: vec![PublisherEntry { id: 42, name: "feed".into() }],
         secret: [3; 16],
     };
     let now = clock.now();
     let shard = Shard::new(config, wal, now).expect("the tables hold the configuration");
-    let commands = Arc::new(ArrayQueue::new(64));
-    let mut polls = PollLoop::new(vec![port], shard, clock, commands, Arc::clone(status));
+    let (commands, replies) = (Arc::new(ArrayQueue::new(64)), Arc::new(ArrayQueue::new(64)));
+    let mut polls = PollLoop::new(vec![port], shard, clock, commands, replies, Arc::clone(status));
     touch_stack();
     // As mstreamd does: tables of fixed size get their pages now.
     // SAFETY: locking memory changes no byte of it.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::{Config, Housekeeper};
 use mstream_dataplane::{
-    Clock, Limits, PublisherEntry, ShardConfig, Status, StreamEntry, TscClock,
+    Clock, Limits, PublisherEntry, ShardConfig, Status, StreamEntry, StreamRules, TscClock,
 };
 use mstream_nic::memif::Listener;
 use mstream_nic_dpdk::Eal;
@@ -106,12 +106,13 @@ fn open_shards(
         let (wal, preparer) = log::open(config, number, clock.now().wall_ns)?;
         let status = Arc::new(Status::new(shard.ports.len()));
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
+        let replies = Arc::new(ArrayQueue::new(COMMANDS));
         let ports = shard.ports.iter().map(|port| config.ports[*port].name.clone()).collect();
         watched.push(Watched { status: Arc::clone(&status), ports });
         supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
         let config = shard_config(config, number)?;
         let clock = clock.clone();
-        jobs.push(Job::Shard(Box::new(ShardJob { config, wal, clock, commands, status })));
+        jobs.push(Job::Shard(Box::new(ShardJob { config, wal, clock, commands, replies, status })));
     }
     Ok((jobs, supplies, watched))
 }
@@ -134,12 +135,19 @@ fn shard_config(config: &Config, number: usize) -> Result<ShardConfig, Failure> 
             session_timeout_ms: limits.session_timeout_ms,
         },
         streams: streams
-            .map(|stream| StreamEntry { id: stream.id, name: stream.name.clone() })
+            .map(|stream| StreamEntry {
+                id: stream.id,
+                name: stream.name.clone().into(),
+                rules: StreamRules::default(),
+            })
             .collect(),
         publishers: config
             .publishers
             .iter()
-            .map(|publisher| PublisherEntry { id: publisher.id, name: publisher.name.clone() })
+            .map(|publisher| PublisherEntry {
+                id: publisher.id,
+                name: publisher.name.clone().into(),
+            })
             .collect(),
         secret: log::random()?,
     })

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::config;
-use mstream_dataplane::{Clock, Command, Idle, PollLoop, Shard, ShardConfig, Status, TscClock};
+use mstream_dataplane::{
+    Clock, Command, Idle, PollLoop, Reply, Shard, ShardConfig, Status, TscClock,
+};
 use mstream_nic::Port;
 use mstream_nic_dpdk::Eal;
 use mstream_pmem::MappedRegion;
@@ -64,6 +66,8 @@ pub(crate) struct ShardJob {
     pub(crate) clock: TscClock,
     /// Commands to it.
     pub(crate) commands: Arc<ArrayQueue<Command>>,
+    /// Its answers.
+    pub(crate) replies: Arc<ArrayQueue<Reply>>,
     /// Where it publishes counters and positions.
     pub(crate) status: Arc<Status>,
 }
@@ -126,11 +130,11 @@ struct Polled {
 impl PortUser for Polled {
     fn use_ports<P: Port>(self, ports: Vec<P>, opened: Vec<Opened>) -> Result<Vec<P>, Failure> {
         let Polled { job, idle, stop, events } = self;
-        let ShardJob { config, wal, mut clock, commands, status } = job;
+        let ShardJob { config, wal, mut clock, commands, replies, status } = job;
         let config =
             ShardConfig { ports: opened.into_iter().map(|port| port.address).collect(), ..config };
         let shard = Shard::new(config, wal, clock.now()).map_err(|full| full.to_string())?;
-        let mut polled = PollLoop::new(ports, shard, clock, commands, status);
+        let mut polled = PollLoop::new(ports, shard, clock, commands, replies, status);
         let _ = events.send(Event::Polling);
         poll_until(&stop, idle, || polled.poll());
         // What was received stands behind a barrier after this; only then is it acknowledged.

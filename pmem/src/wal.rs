@@ -297,6 +297,11 @@ impl<R: Region> Wal<R> {
         self.unreadable.map(RecordAt::address)
     }
 
+    /// Sizes of the tables.
+    pub fn table_limits(&self) -> TableLimits {
+        self.config.tables
+    }
+
     /// The region.
     pub fn region(&self) -> &R {
         &self.region

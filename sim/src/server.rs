@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use mstream_dataplane::{
     Clock, Limits, Now, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status,
-    StreamEntry,
+    StreamEntry, StreamRules,
 };
 use mstream_nic::Port;
 use mstream_nic::sim::{Endpoint, SimNet};
@@ -155,7 +155,8 @@ impl<X: Parts> Server<X> {
         let wal = self.config.open(parts.region(region), now)?;
         let port = net.attach(SHARD_MAC, self.config.frames);
         self.endpoint = Some(port.endpoint());
-        let entry = |id: u32| PublisherEntry { id: id.into(), name: format!("publisher-{id}") };
+        let entry =
+            |id: u32| PublisherEntry { id: id.into(), name: format!("publisher-{id}").into() };
         let config = ShardConfig {
             ports: vec![PortAddress {
                 mac: SHARD_MAC,
@@ -166,16 +167,20 @@ impl<X: Parts> Server<X> {
             udp_port: SHARD_UDP_PORT,
             limits: self.config.limits,
             streams: (1..=self.config.streams)
-                .map(|id| StreamEntry { id: id.into(), name: stream_name(id) })
+                .map(|id| StreamEntry {
+                    id: id.into(),
+                    name: stream_name(id).into(),
+                    rules: StreamRules::default(),
+                })
                 .collect(),
             publishers: (1..=self.config.publishers).map(entry).collect(),
             secret: random.key(),
         };
         let shard = Shard::new(config, wal, now).map_err(|error| error.to_string())?;
-        let commands = Arc::new(ArrayQueue::new(1));
+        let (commands, replies) = (Arc::new(ArrayQueue::new(1)), Arc::new(ArrayQueue::new(1)));
         let status = Arc::new(Status::new(1));
         let port = parts.shard_port(port);
-        self.running = Some(PollLoop::new(vec![port], shard, clock, commands, status));
+        self.running = Some(PollLoop::new(vec![port], shard, clock, commands, replies, status));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use mstream_client::{
 };
 use mstream_dataplane::{
     Clock, Limits, Now, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status,
-    StreamEntry,
+    StreamEntry, StreamRules,
 };
 use mstream_nic::Port;
 use mstream_nic::sim::{Endpoint, Faults, SimNet, SimPort};
@@ -91,13 +91,19 @@ impl World {
             ports: vec![address],
             udp_port: 7500,
             limits: self.limits,
-            streams: vec![StreamEntry { id: 7, name: STREAM.into() }],
+            streams: vec![StreamEntry {
+                id: 7,
+                name: STREAM.into(),
+                rules: StreamRules::default(),
+            }],
             publishers: vec![PublisherEntry { id: PUBLISHER, name: "feed".into() }],
             secret: [self.starts; 16],
         };
         let shard = Shard::new(config, wal, now).expect("the tables hold the configuration");
-        let (commands, status) = (Arc::new(ArrayQueue::new(1)), Arc::new(Status::new(1)));
-        self.server = Some(PollLoop::new(vec![port], shard, self.time.clone(), commands, status));
+        let (commands, replies) = (Arc::new(ArrayQueue::new(1)), Arc::new(ArrayQueue::new(1)));
+        let status = Arc::new(Status::new(1));
+        self.server =
+            Some(PollLoop::new(vec![port], shard, self.time.clone(), commands, replies, status));
     }
 
     pub fn server(&self) -> &Server {

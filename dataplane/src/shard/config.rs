@@ -1,5 +1,7 @@
 //! What a shard is made of, as plain values.
 
+use mstream_pmem::region::Level;
+use mstream_pmem::wal::TableFull;
 use mstream_wire::DEFAULT_MAX_BLOCK_BYTES;
 
 /// One port of the shard, as the network sees it.
@@ -21,7 +23,72 @@ pub struct StreamEntry {
     /// Id, never 0.
     pub id: u64,
     /// Name that clients may use instead.
-    pub name: String,
+    pub name: Box<str>,
+    /// Its rules.
+    pub rules: StreamRules,
+}
+
+/// What makes a message visible and acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Watermark {
+    /// A barrier of the region's level covers it on this node.
+    Persisted,
+    /// It is persisted on the required copies.
+    #[default]
+    Committed,
+}
+
+/// The rules of a stream. 0 means: no limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamRules {
+    /// What makes its messages visible and acknowledged.
+    pub watermark: Watermark,
+    /// A shard whose region gives less refuses the stream.
+    pub minimum_level: Option<Level>,
+    /// Bytes of records that it keeps at most.
+    pub retention_bytes: u64,
+    /// Age that its records reach at most, in milliseconds.
+    pub retention_ms: u64,
+    /// Largest block, in bytes.
+    pub max_block_bytes: u32,
+    /// Publications at a time.
+    pub max_publications: u32,
+    /// Subscriptions at a time.
+    pub max_subscriptions: u32,
+}
+
+impl StreamRules {
+    /// The most bytes of a block, where the shard takes `most`.
+    #[inline]
+    pub(crate) fn most_block_bytes(&self, most: usize) -> usize {
+        match self.max_block_bytes {
+            0 => most,
+            own => most.min(own as usize),
+        }
+    }
+}
+
+/// True when `count` open ones are as many as a rule allows.
+pub(crate) fn at_limit(count: u32, rule: u32) -> bool {
+    rule != 0 && count >= rule
+}
+
+/// Why a shard cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The log's tables have no room for the streams or publishers.
+    #[error(transparent)]
+    Full(#[from] TableFull),
+    /// The region promises less than a stream demands.
+    #[error("stream {name} demands level {wants}, the shard's log has level {has}")]
+    Level {
+        /// Name of the stream.
+        name: Box<str>,
+        /// The stream's minimum level.
+        wants: Level,
+        /// The region's level.
+        has: Level,
+    },
 }
 
 /// A publisher that may claim a life.
@@ -30,7 +97,7 @@ pub struct PublisherEntry {
     /// Id, never 0, top bit clear.
     pub id: u64,
     /// Name, for people.
-    pub name: String,
+    pub name: Box<str>,
 }
 
 /// Fixed sizes of a shard's tables, and limits told to clients.

@@ -6,6 +6,7 @@ use mstream_wire::{
     Code, DataHeader, DatagramWriter, FrameHead, SubscribeHeader, rewrite_as_deliver,
 };
 
+use super::config::at_limit;
 use super::emit::{HEADER_BYTES, finish_frame};
 use super::publish::owes as publication_owes;
 use super::session::{Session, State};
@@ -143,6 +144,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
     }
 
     fn add_subscription(&mut self, session: u32, request: u32, stream: u32) -> Result<u32, Code> {
+        let entry = &self.streams[stream as usize];
+        if at_limit(entry.subscription_count, entry.rules.max_subscriptions) {
+            return Err(Code::LimitReached);
+        }
         let subscription = Subscription {
             session,
             request,
@@ -161,7 +166,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
         };
         let handle = self.subscriptions.insert(subscription).map_err(|_| Code::LimitReached)?;
         self.sessions[session].subscriptions = handle.index();
-        self.streams[stream as usize].subscriptions = handle.index();
+        self.sessions[session].subscription_count += 1;
+        let entry = &mut self.streams[stream as usize];
+        entry.subscriptions = handle.index();
+        entry.subscription_count += 1;
         Ok(handle.index())
     }
 
@@ -171,9 +179,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if gone.listed {
             self.behind.retain(|listed| *listed != index);
         }
-        let mut at = self.streams[gone.stream as usize].subscriptions;
+        let stream = &mut self.streams[gone.stream as usize];
+        stream.subscription_count -= 1;
+        let mut at = stream.subscriptions;
         if at == index {
-            self.streams[gone.stream as usize].subscriptions = gone.next_in_stream;
+            stream.subscriptions = gone.next_in_stream;
             return;
         }
         while let Some(other) = self.subscriptions.at(at) {

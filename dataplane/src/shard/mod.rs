@@ -4,6 +4,7 @@
 //! randomness inside, so production, simulator and tests drive the same code. All tables have a fixed
 //! size from the start.
 
+mod commands;
 mod config;
 mod cookie;
 mod counters;
@@ -25,7 +26,10 @@ use mstream_pmem::region::Region;
 use mstream_pmem::wal::{RecordAt, StreamSlot, Wal};
 
 use crate::Outbox;
-pub use config::{Limits, PortAddress, PublisherEntry, ShardConfig, StreamEntry};
+pub use config::{
+    Limits, PortAddress, PublisherEntry, ShardConfig, StartError, StreamEntry, StreamRules,
+    Watermark,
+};
 use cookie::Secret;
 pub use counters::{Counters, Refusal};
 use deliver::Subscription;
@@ -66,15 +70,38 @@ struct Stream {
     visible_end: u64,
     /// First of the subscriptions of this stream.
     subscriptions: u32,
+    publication_count: u32,
+    subscription_count: u32,
+    rules: StreamRules,
 }
 
-/// A publisher that the configuration names.
+impl Stream {
+    fn new(id: u64, rules: StreamRules, slot: StreamSlot, visible_end: u64) -> Stream {
+        Stream {
+            slot,
+            id,
+            visible_end,
+            subscriptions: NONE,
+            publication_count: 0,
+            subscription_count: 0,
+            rules,
+        }
+    }
+}
+
+/// A publisher that the catalogue names.
 struct Publisher {
     id: u64,
     /// The session that owns the publisher's newest life, if one does.
     owner: u32,
     /// When its newest life was claimed, if it was since the start: a cookie of an earlier start fits nothing.
     claimed_ns: Option<u64>,
+}
+
+impl Publisher {
+    fn new(id: u64) -> Publisher {
+        Publisher { id, owner: NONE, claimed_ns: None }
+    }
 }
 
 /// One shard over a region, exchanging frames of type `F`.
@@ -112,33 +139,25 @@ impl<R: Region, F: Frame> Shard<R, F> {
     /// log's tables.
     ///
     /// # Errors
-    /// When the log's tables have no room for the streams.
-    pub fn new(
-        config: ShardConfig,
-        mut wal: Wal<R>,
-        now: Now,
-    ) -> Result<Self, mstream_pmem::wal::TableFull> {
+    /// When the log's tables have no room for the streams, or its region promises less than one demands.
+    pub fn new(config: ShardConfig, mut wal: Wal<R>, now: Now) -> Result<Self, StartError> {
         let limits = config.limits;
-        let mut streams = Vec::with_capacity(config.streams.len());
-        let mut stream_by_id = HashMap::with_capacity(config.streams.len());
-        let mut stream_by_name = HashMap::with_capacity(config.streams.len());
+        let tables = wal.table_limits();
+        let mut streams = Vec::with_capacity(tables.streams);
+        let mut stream_by_id = HashMap::with_capacity(2 * tables.streams);
+        let mut stream_by_name = HashMap::with_capacity(2 * tables.streams);
         for (index, entry) in config.streams.into_iter().enumerate() {
+            if let Some(wants) = entry.rules.minimum_level.filter(|wants| *wants > wal.level()) {
+                return Err(StartError::Level { name: entry.name, wants, has: wal.level() });
+            }
             let slot = wal.open_stream(entry.id)?;
             stream_by_id.insert(entry.id, index as u32);
-            stream_by_name.insert(entry.name.into_bytes().into_boxed_slice(), index as u32);
-            streams.push(Stream {
-                slot,
-                id: entry.id,
-                visible_end: wal.stream(slot).next_offset,
-                subscriptions: NONE,
-            });
+            stream_by_name.insert(entry.name.into_boxed_bytes(), index as u32);
+            streams.push(Stream::new(entry.id, entry.rules, slot, wal.stream(slot).next_offset));
         }
-        let mut publishers: Vec<Publisher> = config
-            .publishers
-            .into_iter()
-            .map(|entry| Publisher { id: entry.id, owner: NONE, claimed_ns: None })
-            .collect();
-        publishers.sort_unstable_by_key(|publisher| publisher.id);
+        let mut publishers = Vec::with_capacity(tables.publishers.max(config.publishers.len()));
+        publishers.extend(config.publishers.iter().map(|entry| Publisher::new(entry.id)));
+        publishers.sort_unstable_by_key(|publisher: &Publisher| publisher.id);
         Ok(Shard {
             ports: config.ports,
             udp_port: config.udp_port,

@@ -7,6 +7,7 @@ use mstream_wire::{
     Block, Code, DATA_HEADER_BYTES, DATAGRAM_HEADER_BYTES, Data, OpenStreamHeader, WireError,
 };
 
+use super::config::at_limit;
 use super::pending::What;
 use super::setup::ANONYMOUS;
 use super::{Handle, NONE, Now, Refusal, Shard, Stored};
@@ -75,6 +76,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             index = publication.next;
         }
+        let entry = &self.streams[stream as usize];
+        if at_limit(entry.publication_count, entry.rules.max_publications) {
+            return Err(Code::LimitReached);
+        }
         let waits = self.pending.newest();
         if waits.is_some() && self.pending.is_full() {
             // Nothing is said, the client asks again.
@@ -111,6 +116,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return Err(Code::LimitReached);
         };
         self.sessions[session].publications = handle.index();
+        self.sessions[session].publication_count += 1;
+        self.streams[stream as usize].publication_count += 1;
         match waits {
             Some(lsn) => self.pending.push(lsn, What::Opened(handle)),
             None => self.owe_publication(handle.index(), owes::OPENED),
@@ -185,7 +192,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         }
         let (stream, slot) = (publication.stream, publication.slot);
-        if data.block.len() > self.limits.max_block_bytes {
+        let most =
+            self.streams[stream as usize].rules.most_block_bytes(self.limits.max_block_bytes);
+        if data.block.len() > most {
             self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
             return false;
         }

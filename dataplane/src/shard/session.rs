@@ -66,6 +66,9 @@ pub(crate) struct Session {
     pub(crate) subscriptions: u32,
     pub(crate) owed_publications: u32,
     pub(crate) owed_subscriptions: u32,
+    /// How long the first two lists are.
+    pub(crate) publication_count: u32,
+    pub(crate) subscription_count: u32,
 }
 
 impl Session {
@@ -89,6 +92,8 @@ impl Session {
         subscriptions: NONE,
         owed_publications: NONE,
         owed_subscriptions: NONE,
+        publication_count: 0,
+        subscription_count: 0,
     };
 }
 

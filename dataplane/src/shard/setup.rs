@@ -245,6 +245,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let anonymous = publisher & ANONYMOUS != 0;
         let mut index = self.sessions[slot].publications;
         while let Some(publication) = self.publications.remove(index) {
+            self.streams[publication.stream as usize].publication_count -= 1;
             if anonymous {
                 self.wal.release_publication(publication.slot);
             }
@@ -274,6 +275,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return;
         }
         self.unlink_subscription(slot, handle.index());
+        self.sessions[slot].subscription_count -= 1;
         self.drop_subscription(handle.index());
     }
 

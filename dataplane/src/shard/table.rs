@@ -40,6 +40,11 @@ impl<T> Table<T> {
         self.entries.len() - self.free.len()
     }
 
+    /// Free entries and others.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Puts a value into a free entry; gives it back when there is none.
     pub(crate) fn insert(&mut self, value: T) -> Result<Handle, T> {
         let Some(index) = self.free.pop() else { return Err(value) };
@@ -71,6 +76,11 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn at(&mut self, index: u32) -> Option<&mut T> {
         self.entries.get_mut(index as usize)?.value.as_mut()
+    }
+
+    /// The entry with this index, to look at.
+    pub(crate) fn peek(&self, index: u32) -> Option<&T> {
+        self.entries.get(index as usize)?.value.as_ref()
     }
 
     /// The handle of the entry with this index.

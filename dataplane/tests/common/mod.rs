@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use mstream_dataplane::{
-    Limits, Now, Outbox, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry,
+    Limits, Now, Outbox, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry, StreamRules,
 };
 use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
 use mstream_nic::{Frame, Peer};
@@ -111,8 +111,12 @@ pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
         }],
         udp_port: SHARD_PORT,
         limits,
-        streams: vec![StreamEntry { id: STREAM, name: "trades".to_string() }],
-        publishers: vec![PublisherEntry { id: PUBLISHER, name: "feed".to_string() }],
+        streams: vec![StreamEntry {
+            id: STREAM,
+            name: "trades".into(),
+            rules: StreamRules::default(),
+        }],
+        publishers: vec![PublisherEntry { id: PUBLISHER, name: "feed".into() }],
         secret: [3; 16],
     };
     let shard = Shard::new(config, wal, now).expect("tables hold the configuration");

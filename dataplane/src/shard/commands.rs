@@ -1,0 +1,186 @@
+//! What the control plane asks for: streams come and go, publishers come, reports are made.
+
+use std::net::IpAddr;
+
+use mstream_nic::Frame;
+use mstream_pmem::region::Region;
+use mstream_pmem::wal::TableFull;
+
+use super::deliver::Pace;
+use super::session::State;
+use super::setup::ANONYMOUS;
+use super::{Now, Publisher, Shard, Stream, StreamEntry};
+use crate::control::{
+    Command, CreateError, DeleteError, REPORT_ROWS, ReaderState, Reply, SessionRow, StreamRow,
+    SubscriptionRow,
+};
+
+/// Places of a table that one report looks at, free ones included.
+const REPORT_PLACES: usize = 512;
+
+impl<R: Region, F: Frame> Shard<R, F> {
+    /// Does what the control plane asks for. Work is bounded, whatever is asked.
+    #[cold]
+    pub(crate) fn command(&mut self, now: Now, command: Command) -> Option<Reply> {
+        Some(match command {
+            Command::SlotReady(slot) => {
+                self.wal.add_ready(slot);
+                return None;
+            }
+            Command::CreateStream { request, entry } => {
+                let (result, spare) = self.create_stream(entry);
+                Reply::StreamCreated { request, result, spare }
+            }
+            Command::DeleteStream { request, id } => {
+                Reply::StreamDeleted { request, result: self.delete_stream(id) }
+            }
+            Command::AddPublisher { request, entry } => {
+                let result = self.add_publisher(entry.id);
+                Reply::PublisherAdded { request, result, spare: Some(entry.name) }
+            }
+            Command::Streams { request, ids, mut rows } => {
+                self.report_streams(&ids, &mut rows);
+                Reply::Streams { request, ids, rows }
+            }
+            Command::Sessions { request, from, mut rows } => {
+                let places = self.sessions.slots();
+                let next = fill(&mut rows, from, places, |slot| self.session_row(now, slot));
+                Reply::Sessions { request, rows, next }
+            }
+            Command::Subscriptions { request, from, mut rows } => {
+                let places = self.subscriptions.entries();
+                let next = fill(&mut rows, from, places, |index| self.subscription_row(index));
+                Reply::Subscriptions { request, rows, next }
+            }
+        })
+    }
+
+    /// Takes a stream on; a repeat is a success.
+    fn create_stream(&mut self, entry: StreamEntry) -> (Result<(), CreateError>, Option<Box<str>>) {
+        let StreamEntry { id, name, rules } = entry;
+        let named = self.stream_by_name.get(name.as_bytes()).copied();
+        if let Some(index) = self.stream_by_id.get(&id) {
+            let same = named == Some(*index);
+            return (if same { Ok(()) } else { Err(CreateError::IdTaken) }, Some(name));
+        }
+        if id == 0 {
+            return (Err(CreateError::IdTaken), Some(name));
+        }
+        if let Some(index) = named {
+            let id = self.streams[index as usize].id;
+            return (Err(CreateError::NameTaken { id }), Some(name));
+        }
+        let has = self.wal.level();
+        if let Some(wants) = rules.minimum_level.filter(|wants| *wants > has) {
+            return (Err(CreateError::Level { wants, has }), Some(name));
+        }
+        let slot = match self.wal.open_stream(id) {
+            Ok(slot) => slot,
+            Err(full) => return (Err(full.into()), Some(name)),
+        };
+        let index = self.streams.len() as u32;
+        self.streams.push(Stream::new(id, rules, slot, self.wal.stream(slot).next_offset));
+        self.stream_by_id.insert(id, index);
+        self.stream_by_name.insert(name.into_boxed_bytes(), index);
+        (Ok(()), None)
+    }
+
+    /// Gives a stream up: nobody can open it any more.
+    fn delete_stream(&mut self, id: u64) -> Result<Option<Box<str>>, DeleteError> {
+        self.stream_by_id.remove(&id).ok_or(DeleteError::Unknown)?;
+        Ok(None)
+    }
+
+    fn add_publisher(&mut self, id: u64) -> Result<(), CreateError> {
+        if id == 0 || id & ANONYMOUS != 0 {
+            return Err(CreateError::IdTaken);
+        }
+        let Err(at) = self.publishers.binary_search_by_key(&id, |publisher| publisher.id) else {
+            return Ok(());
+        };
+        if self.publishers.len() == self.publishers.capacity() {
+            let limit = self.publishers.len();
+            return Err(CreateError::Full(TableFull { table: "publishers", limit }));
+        }
+        // Ids only grow, so this is the end but for commands out of order.
+        self.publishers.insert(at, Publisher::new(id));
+        Ok(())
+    }
+
+    fn report_streams(&self, ids: &[u64], rows: &mut Vec<StreamRow>) {
+        rows.clear();
+        for id in ids.iter().take(REPORT_ROWS.min(rows.capacity())) {
+            let Some(index) = self.stream_by_id.get(id) else { continue };
+            let stream = &self.streams[*index as usize];
+            let state = self.wal.stream(stream.slot);
+            rows.push(StreamRow {
+                id: *id,
+                earliest_offset: state.earliest_offset,
+                next_offset: state.next_offset,
+                visible_end: stream.visible_end,
+                publications: stream.publication_count,
+                subscriptions: stream.subscription_count,
+            });
+        }
+    }
+
+    fn session_row(&self, now: Now, slot: u32) -> Option<SessionRow> {
+        let session = self.sessions.get(slot).filter(|session| session.state != State::Free)?;
+        let address = &session.address;
+        Some(SessionRow {
+            slot,
+            port: address.port,
+            peer: address.peer,
+            ip: IpAddr::from(address.ip),
+            udp_port: address.udp_port,
+            publisher: session.publisher,
+            incarnation: session.incarnation,
+            silent_ns: now.mono_ns.saturating_sub(session.heard_ns),
+            publications: session.publication_count,
+            subscriptions: session.subscription_count,
+            published_bytes: session.stored_bytes,
+            credit_bytes: session.credit,
+        })
+    }
+
+    fn subscription_row(&self, index: u32) -> Option<SubscriptionRow> {
+        let subscription = self.subscriptions.peek(index)?;
+        let address = &self.sessions.get(subscription.session)?.address;
+        let stream = &self.streams[subscription.stream as usize];
+        Some(SubscriptionRow {
+            slot: subscription.session,
+            port: address.port,
+            ip: IpAddr::from(address.ip),
+            udp_port: address.udp_port,
+            stream: stream.id,
+            next_offset: subscription.next,
+            limit: subscription.limit,
+            visible_end: stream.visible_end,
+            state: match subscription.pace {
+                Pace::Live => ReaderState::Live,
+                Pace::Behind => ReaderState::CatchingUp,
+                Pace::Parked => ReaderState::NoCredit,
+                Pace::Stopped => ReaderState::Stopped,
+            },
+        })
+    }
+}
+
+/// Fills `rows`, as far as there is room and within a bound, from the places `from..places` of a table. Where to
+/// go on, if not all were looked at.
+fn fill<T>(
+    rows: &mut Vec<T>,
+    from: u32,
+    places: usize,
+    row: impl Fn(u32) -> Option<T>,
+) -> Option<u32> {
+    rows.clear();
+    let room = rows.capacity().min(REPORT_ROWS);
+    let end = places.min(from as usize + REPORT_PLACES) as u32;
+    let mut at = from;
+    while at < end && rows.len() < room {
+        rows.extend(row(at));
+        at += 1;
+    }
+    ((at as usize) < places).then_some(at)
+}
