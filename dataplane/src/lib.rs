@@ -3,6 +3,7 @@
 mod control;
 mod outbox;
 mod poll;
+mod poll_times;
 mod shard;
 mod status;
 
@@ -12,8 +13,9 @@ pub use control::{
 };
 pub use outbox::Outbox;
 pub use poll::{Clock, Idle, PollLoop, TscClock};
+pub use poll_times::PollTimes;
 pub use shard::{
     Counters, Limits, Now, PortAddress, PublisherEntry, Refusal, Shard, ShardConfig, StartError,
     StreamEntry, StreamRules, Watermark,
 };
-pub use status::Status;
+pub use status::{LogStatus, Status};

@@ -11,6 +11,7 @@ use mstream_nic::{FrameQueue, Port};
 use mstream_pmem::region::Region;
 
 use crate::control::{Command, Reply};
+use crate::poll_times::PollTimes;
 use crate::shard::{Now, Shard};
 use crate::status::Status;
 
@@ -102,6 +103,9 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
     replies: Arc<ArrayQueue<Reply>>,
     status: Arc<Status>,
     published_ns: u64,
+    times: PollTimes,
+    /// When the last poll began, if it carried messages.
+    carried_ns: Option<u64>,
 }
 
 /// How often the shard's counters and positions are published.
@@ -119,8 +123,18 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         status: Arc<Status>,
     ) -> Self {
         let received = VecDeque::with_capacity(BURST);
-        let mut this =
-            PollLoop { ports, shard, clock, received, commands, replies, status, published_ns: 0 };
+        let mut this = PollLoop {
+            ports,
+            shard,
+            clock,
+            received,
+            commands,
+            replies,
+            status,
+            published_ns: 0,
+            times: PollTimes::default(),
+            carried_ns: None,
+        };
         let now = this.clock.now();
         this.publish(now);
         this
@@ -146,6 +160,10 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
     #[inline]
     pub fn poll(&mut self) -> u64 {
         let now = self.clock.now();
+        if let Some(began_ns) = self.carried_ns {
+            self.times.record(now.mono_ns - began_ns);
+        }
+        let carried = self.shard.counters().carried();
         // Looking is two loads; popping an empty queue is a fence as well.
         if !self.commands.is_empty() {
             self.take_commands(now);
@@ -171,6 +189,8 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         if now.mono_ns >= self.published_ns + PUBLISH_NS {
             self.publish(now);
         }
+        let carries = self.shard.counters().carried() != carried;
+        self.carried_ns = carries.then_some(now.mono_ns);
         work
     }
 
@@ -196,7 +216,7 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
     /// Writes counters and positions where others read them.
     fn publish(&mut self, now: Now) {
         self.published_ns = now.mono_ns;
-        self.status.publish(&self.shard, &self.ports);
+        self.status.publish(&self.shard, &self.ports, &self.times);
     }
 }
 

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use mstream_nic::{Frame, Port, PortStats};
-use mstream_pmem::region::Region;
+use mstream_pmem::region::{Level, Region};
+use mstream_pmem::wal::Wal;
 
+use crate::poll_times::PollTimes;
 use crate::shard::{Counters, Shard};
 
 /// Positions and gauges, in the order of [`Status::positions`].
@@ -22,11 +24,45 @@ const POSITIONS: [&str; 9] = [
     "unreadable_at",
 ];
 
+/// The log of a shard, as its status tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStatus {
+    /// What its barriers promise; `None` before the shard runs.
+    pub level: Option<Level>,
+    /// Epoch of this start.
+    pub epoch: u32,
+    /// Names the log.
+    pub log_id: [u8; 16],
+    /// The machine was booted since it was written at level `process`: what was acknowledged then may be missing.
+    pub possible_loss: bool,
+    /// Where recycling stopped at a record that cannot be read.
+    pub unreadable_at: Option<u64>,
+}
+
+/// [`LogStatus`] in cells; the place of the unreadable record is a position.
+#[derive(Debug, Default)]
+struct LogCells {
+    level: AtomicU64,
+    epoch: AtomicU64,
+    log_id: [AtomicU64; 2],
+    possible_loss: AtomicU64,
+}
+
+/// [`PollTimes`] in cells.
+#[derive(Debug)]
+struct TimesCells {
+    counts: [AtomicU64; PollTimes::BUCKETS],
+    sum_ns: AtomicU64,
+    max_ns: AtomicU64,
+}
+
 /// The published state of one shard. Relaxed loads and stores: each number is right by itself, and no
 /// number promises anything about another.
 #[derive(Debug)]
 pub struct Status {
     positions: [CachePadded<AtomicU64>; POSITIONS.len()],
+    log: CachePadded<LogCells>,
+    times: CachePadded<TimesCells>,
     counters: Vec<(&'static str, AtomicU64)>,
     ports: Vec<[AtomicU64; 7]>,
     updates: AtomicU64,
@@ -39,6 +75,12 @@ impl Status {
         Counters::default().each(|name, _| counters.push((name, AtomicU64::new(0))));
         Status {
             positions: Default::default(),
+            log: Default::default(),
+            times: CachePadded::new(TimesCells {
+                counts: std::array::from_fn(|_| AtomicU64::new(0)),
+                sum_ns: AtomicU64::new(0),
+                max_ns: AtomicU64::new(0),
+            }),
             counters,
             ports: (0..ports).map(|_| Default::default()).collect(),
             updates: AtomicU64::new(0),
@@ -49,8 +91,11 @@ impl Status {
         &self,
         shard: &Shard<R, F>,
         ports: &[P],
+        times: &PollTimes,
     ) {
         let wal = shard.wal();
+        self.log.publish(wal);
+        self.times.publish(times);
         let (publications, subscriptions) = shard.handles();
         let values = [
             wal.appended(),
@@ -100,7 +145,38 @@ impl Status {
 
     /// How many segment slots the housekeeper is to prepare.
     pub fn slots_wanted(&self) -> u64 {
-        self.positions[2].load(Ordering::Relaxed)
+        self.position("slots_wanted")
+    }
+
+    /// The shard's log.
+    pub fn log(&self) -> LogStatus {
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        let mut log_id = [0; 16];
+        for (bytes, cell) in log_id.chunks_exact_mut(8).zip(&self.log.log_id) {
+            bytes.copy_from_slice(&load(cell).to_le_bytes());
+        }
+        LogStatus {
+            level: Level::from_number(load(&self.log.level) as u8),
+            epoch: load(&self.log.epoch) as u32,
+            log_id,
+            possible_loss: load(&self.log.possible_loss) != 0,
+            unreadable_at: Some(self.position("unreadable_at")).filter(|at| *at != 0),
+        }
+    }
+
+    /// How long polls that carried messages took.
+    pub fn poll_times(&self) -> PollTimes {
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        PollTimes {
+            counts: std::array::from_fn(|bucket| load(&self.times.counts[bucket])),
+            sum_ns: load(&self.times.sum_ns),
+            max_ns: load(&self.times.max_ns),
+        }
+    }
+
+    /// The position or gauge with this name; 0 if there is none.
+    fn position(&self, name: &str) -> u64 {
+        self.positions().find(|(known, _)| *known == name).map_or(0, |(_, value)| value)
     }
 
     /// Positions and gauges with their names.
@@ -130,5 +206,27 @@ impl Status {
             tx_bytes: get(tx_bytes),
             tx_dropped: get(tx_dropped),
         })
+    }
+}
+
+impl LogCells {
+    fn publish<R: Region>(&self, wal: &Wal<R>) {
+        let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
+        store(&self.level, wal.level() as u64);
+        store(&self.epoch, wal.epoch().into());
+        for (cell, bytes) in self.log_id.iter().zip(wal.log_id().as_chunks::<8>().0) {
+            store(cell, u64::from_le_bytes(*bytes));
+        }
+        store(&self.possible_loss, wal.possible_loss().into());
+    }
+}
+
+impl TimesCells {
+    fn publish(&self, times: &PollTimes) {
+        for (cell, count) in self.counts.iter().zip(times.counts) {
+            cell.store(count, Ordering::Relaxed);
+        }
+        self.sum_ns.store(times.sum_ns, Ordering::Relaxed);
+        self.max_ns.store(times.max_ns, Ordering::Relaxed);
     }
 }

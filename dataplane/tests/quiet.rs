@@ -266,6 +266,7 @@ fn main() {
     );
     assert!(bytes > 2 * u64::from(SEGMENTS) * SEGMENT_BYTES, "the log was recycled");
     assert!(counters["sessions_expired"] > 0, "sessions expired");
+    assert!(status.poll_times().max_ns > 0, "polls are timed");
     assert_eq!(CALLS.load(Ordering::Relaxed), 0, "calls of the allocator");
     if told.locked.load(Ordering::Relaxed) {
         assert_eq!(before, after, "page faults");

@@ -131,6 +131,7 @@ impl<R: Region> Wal<R> {
             cut = cut.min(segment.header.base_lsn.get());
         }
         let mut wal = Wal::new(region, config, names);
+        wal.possible_loss = report.possible_loss;
         wal.resume(1, 0, config.time_ns);
         for ((segment, end), void) in found.iter().zip(&ends).zip(&void) {
             wal.apply(segment, *end, &mut report)?;

@@ -28,6 +28,13 @@ impl Level {
         }
     }
 
+    /// The level with this number, as in acks and segment headers.
+    pub fn from_number(number: u8) -> Option<Level> {
+        [Level::Process, Level::PmemEmulated, Level::MediaSync, Level::Pmem]
+            .into_iter()
+            .find(|level| *level as u8 == number)
+    }
+
     /// The level with this name.
     pub fn from_name(name: &str) -> Option<Level> {
         [Level::Process, Level::PmemEmulated, Level::MediaSync, Level::Pmem]

@@ -154,6 +154,7 @@ pub struct Wal<R: Region> {
     /// The record at which recycling stopped because it cannot be read.
     pub(crate) unreadable: Option<RecordAt>,
     pub(crate) growth: Growth,
+    pub(crate) possible_loss: bool,
     /// While rolling: how many copies of the next segment's header were written.
     pub(crate) header_copies: Option<usize>,
     /// Most bytes a record may have.
@@ -212,6 +213,7 @@ impl<R: Region> Wal<R> {
             retire: Retire::default(),
             unreadable: None,
             growth: Growth::default(),
+            possible_loss: false,
             header_copies: None,
             record_limit: room.min(region.window_bytes()),
             window_bytes: region.window_bytes(),
@@ -300,6 +302,12 @@ impl<R: Region> Wal<R> {
     /// Sizes of the tables.
     pub fn table_limits(&self) -> TableLimits {
         self.config.tables
+    }
+
+    /// True if the machine was booted since the log was written at level `process`: what was acknowledged then may
+    /// be missing.
+    pub fn possible_loss(&self) -> bool {
+        self.possible_loss
     }
 
     /// The region.

@@ -21,7 +21,7 @@ const REPORT_PLACES: usize = 512;
 impl<R: Region, F: Frame> Shard<R, F> {
     /// Does what the control plane asks for. Work is bounded, whatever is asked.
     #[cold]
-    pub(crate) fn command(&mut self, now: Now, command: Command) -> Option<Reply> {
+    pub fn command(&mut self, now: Now, command: Command) -> Option<Reply> {
         Some(match command {
             Command::SlotReady(slot) => {
                 self.wal.add_ready(slot);

@@ -139,6 +139,12 @@ impl Counters {
         self.wire[reason as usize] += 1;
     }
 
+    /// Changes whenever a message was stored or delivered.
+    #[inline]
+    pub(crate) fn carried(&self) -> u64 {
+        self.batches + self.delivered_in_place + self.delivered_by_copy
+    }
+
     /// How often something was refused for `reason`.
     pub fn refused(&self, reason: Refusal) -> u64 {
         self.refusals[reason as usize]
