@@ -99,21 +99,32 @@ fn free_huge_pages() -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// What kind of memory files below `dir` take; a directory that does not exist yet is its parent's kind.
-fn medium(dir: &Path) -> (Source, bool) {
+/// What the files of a directory take their pages from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// Reserved huge pages.
+    Hugetlbfs,
+    /// Ordinary memory.
+    Tmpfs,
+    /// A device, through the kernel's page cache or directly.
+    Device,
+}
+
+/// What files below `dir` take; a directory that does not exist yet is its parent's kind.
+pub fn medium(dir: &Path) -> Medium {
     let kind = dir.ancestors().find_map(|dir| {
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         rustix::fs::statfs(dir).ok()
     });
     match kind.map(|kind| kind.f_type as u64 & 0xffff_ffff) {
-        Some(HUGETLBFS_MAGIC) => (Source::HugePages, true),
-        Some(TMPFS_MAGIC) => (Source::Memory, true),
-        _ => (Source::Memory, false),
+        Some(HUGETLBFS_MAGIC) => Medium::Hugetlbfs,
+        Some(TMPFS_MAGIC) => Medium::Tmpfs,
+        _ => Medium::Device,
     }
 }
 
 /// Bytes that the files of a directory take.
-fn taken(dir: &Path) -> u64 {
+pub fn taken(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     entries
         .flatten()
@@ -157,8 +168,12 @@ impl Budget {
         }
         for number in 0..config.shards.len() {
             let dir = config.wal.shard_dir(number);
-            let (source, in_memory) = medium(&dir);
-            let taken = if in_memory { taken(&dir).min(log_bytes) } else { 0 };
+            let medium = medium(&dir);
+            let source = match medium {
+                Medium::Hugetlbfs => Source::HugePages,
+                Medium::Tmpfs | Medium::Device => Source::Memory,
+            };
+            let taken = if medium == Medium::Device { 0 } else { taken(&dir).min(log_bytes) };
             let what = format!("shard {number}: log in {}", dir.display());
             items.push(Item { what, bytes: log_bytes, taken, source });
         }

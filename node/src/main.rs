@@ -8,6 +8,7 @@ mod control;
 mod echo;
 mod log;
 mod node;
+mod placement;
 mod ports;
 mod report;
 mod shard;
@@ -55,8 +56,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         true => None,
         false => Some(Budget::of(&config)),
     };
+    let placement = placement::survey(&config);
     if args.check {
-        report::plan(args, &config, budget.as_ref())?;
+        report::plan(args, &config, budget.as_ref(), &placement)?;
     }
     if let Some(budget) = &budget {
         let available = Available::now().map_err(|error| format!("free memory: {error}"))?;
@@ -66,7 +68,12 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     match args.check {
         true => Ok(()),
-        false => node::run(&config, args.echo),
+        false => {
+            for finding in &placement.findings {
+                tracing::info!("{finding}");
+            }
+            node::run(&config, args.echo)
+        }
     }
 }
 

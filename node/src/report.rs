@@ -9,9 +9,15 @@ use mstream_dataplane::Status;
 
 use crate::Failure;
 use crate::args::Args;
+use crate::placement::Placement;
 
 /// Writes to standard output what a start with this configuration would do.
-pub(crate) fn plan(args: &Args, config: &Config, budget: Option<&Budget>) -> Result<(), Failure> {
+pub(crate) fn plan(
+    args: &Args,
+    config: &Config,
+    budget: Option<&Budget>,
+    placement: &Placement,
+) -> Result<(), Failure> {
     let mut text = format!("{}: the configuration is sound\n", args.config.display());
     let node = &config.node;
     let _ = writeln!(text, "node {} ({}), control core {}", node.id, node.name, node.control_core);
@@ -41,6 +47,16 @@ pub(crate) fn plan(args: &Args, config: &Config, budget: Option<&Budget>) -> Res
                 available.huge_pages >> 20
             );
         }
+    }
+    for line in &placement.lines {
+        let _ = writeln!(text, "{line}");
+    }
+    for finding in &placement.findings {
+        let _ = writeln!(
+            text,
+            "warning: {}: {}\n    mend it: {}",
+            finding.check, finding.text, finding.remedy
+        );
     }
     std::io::stdout()
         .lock()

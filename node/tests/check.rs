@@ -17,6 +17,21 @@ fn the_sample_is_sound() {
 }
 
 #[test]
+fn what_is_not_right_on_this_host_is_a_warning_with_a_remedy_and_no_failure() {
+    let mut setting = Setting::socket();
+    // Whatever the host: a shard on the control core is not right.
+    setting.text = setting.text.replacen("[node]", "[node]\ncontrol_core = 0", 1);
+    let file = setting.file();
+    let output = output(&["--check", "--config", file.to_str().expect("plain")]);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    let sound = out.find("the configuration is sound").expect("said");
+    let warning = out.find("warning: shared-core: ").expect("a warning");
+    assert!(sound < warning && out[warning..].contains("\n    mend it: "), "{out}");
+    assert!(out.contains("shard 0: core 0, NUMA node "), "{out}");
+}
+
+#[test]
 fn the_largest_block_fits_a_datagram() {
     let room = mstream_wire::MAX_UNSEALED_BYTES
         - mstream_wire::DATAGRAM_HEADER_BYTES
