@@ -25,6 +25,7 @@ PUBLISHER = 1
 CONFIG = """
 [node]
 id = 1
+admin = "off"
 run_dir = "{directory}/run"
 [[port]]
 name = "udp"

@@ -4,6 +4,7 @@
 //! [`housekeeper::Owner`], which the binary implements over the shard's queues.
 
 pub mod budget;
+pub mod catalogue;
 pub mod config;
 pub mod housekeeper;
 

@@ -111,7 +111,8 @@ impl Setting {
             }
         };
         format!(
-            "[node]\nid = 1\nname = \"{name}\"\nrun_dir = {run}\ncontrol_core = {control}\n\
+            "[node]\nid = 1\nname = \"{name}\"\nadmin = \"off\"\nrun_dir = {run}\n\
+             control_core = {control}\n\
              [[port]]\nname = \"{name}\"\nip = \"{ip}\"\n{port}\n\
              [[shard]]\ncore = {core}\nports = [\"{name}\"]\nudp_port = {udp_port}\nidle = \"{idle}\"\n\
              [wal]\ndir = {wal}\nsegment_bytes = {SEGMENT_BYTES}\nmax_bytes = {LOG_BYTES}\n\

@@ -101,6 +101,7 @@ impl Appliance {
         let text = format!(
             r#"[node]
 id = 1
+admin = "off"
 run_dir = "{dir}"
 [[port]]
 name = "memif"

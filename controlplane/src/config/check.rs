@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::problem::Collector;
 use super::values::Bytes;
 use super::{Config, Dpdk, Driver, Idle, Limits, MAX_BLOCK_BYTES, Node, Port, Shard, Wal, raw};
-use super::{names, ports};
+use super::{admin, names, ports};
 
 /// Longest name of the node: what memif has room for.
 const MAX_NODE_NAME: usize = 31;
@@ -31,7 +31,8 @@ pub(super) fn check(raw: raw::Raw, cores: &[usize], problems: &mut Collector<'_>
     let streams = names::streams(raw.stream, shards.len(), problems);
     let publishers = names::publishers(raw.publisher, problems);
     let dpdk = dpdk(raw.dpdk, &ports, problems);
-    Config { node, ports, shards, wal, limits, streams, publishers, dpdk }
+    let source = problems.source();
+    Config { source, node, ports, shards, wal, limits, streams, publishers, dpdk }
 }
 
 fn list<T: Display>(items: &[T]) -> String {
@@ -72,7 +73,9 @@ fn node(raw: raw::Node, shards: &[Shard], cores: &[usize], problems: &mut Collec
             .or(cores.first().copied())
             .unwrap_or(0),
     };
-    Node { id: raw.id.into_inner(), name, run_dir: raw.run_dir, control_core }
+    let admin = admin::address(raw.admin, raw.insecure, problems);
+    let catalogue_dir = admin::catalogue_dir(raw.catalogue_dir, problems);
+    Node { id: raw.id.into_inner(), name, run_dir: raw.run_dir, control_core, admin, catalogue_dir }
 }
 
 fn shards(

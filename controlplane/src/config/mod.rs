@@ -3,6 +3,7 @@
 //! Everything that is wrong is said with file, line, key and reason; as many problems at once as can be
 //! told apart.
 
+mod admin;
 mod check;
 mod names;
 mod ports;
@@ -12,7 +13,7 @@ mod raw;
 mod tests;
 mod values;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use mstream_pmem::region::Level;
@@ -29,6 +30,8 @@ pub const SPARE_FRAMES: usize = 64;
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Where it was read from.
+    pub source: Source,
     /// The node.
     pub node: Node,
     /// Ports, in the order of the file.
@@ -47,6 +50,15 @@ pub struct Config {
     pub dpdk: Dpdk,
 }
 
+/// The file that a configuration was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
 /// The node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -58,6 +70,10 @@ pub struct Node {
     pub run_dir: PathBuf,
     /// Core of everything that is not a shard.
     pub control_core: usize,
+    /// Address of the admin API; `None`: there is none.
+    pub admin: Option<SocketAddr>,
+    /// Directory of the catalogue; `None`: the log's, or what stands in for it.
+    pub catalogue_dir: Option<PathBuf>,
 }
 
 /// A port.
@@ -206,6 +222,8 @@ pub struct Stream {
     pub name: String,
     /// Number of its shard.
     pub shard: usize,
+    /// Line of its entry in the file.
+    pub line: usize,
 }
 
 /// A publisher.
@@ -215,6 +233,8 @@ pub struct Publisher {
     pub id: u64,
     /// Name, for people.
     pub name: String,
+    /// Line of its entry in the file.
+    pub line: usize,
 }
 
 /// How DPDK is started.

@@ -5,11 +5,7 @@ use toml::Spanned;
 use super::check::Unique;
 use super::problem::Collector;
 use super::{Publisher, Stream, raw};
-
-/// Ids with this bit belong to anonymous publishers.
-const ANONYMOUS: u64 = 1 << 63;
-/// Longest name of a stream or publisher, in bytes.
-const MAX_NAME: usize = 255;
+use crate::catalogue::ANONYMOUS;
 
 pub(super) fn streams(
     raw: Vec<Spanned<raw::Stream>>,
@@ -21,9 +17,7 @@ pub(super) fn streams(
     for stream in raw {
         let at = stream.span();
         let stream = stream.into_inner();
-        if *stream.id.get_ref() == 0 {
-            problems.add(stream.id.span(), "`id`: stream ids start at 1");
-        }
+        check_id(&stream.id, problems);
         check_name(&stream.name, problems);
         ids.take("id", "stream", &stream.id, problems);
         names.take("name", "stream", &stream.name, problems);
@@ -47,31 +41,40 @@ pub(super) fn streams(
                 0
             }
         };
-        streams.push(Stream { id: stream.id.into_inner(), name: stream.name.into_inner(), shard });
+        let (id, name) = (stream.id.into_inner(), stream.name.into_inner());
+        streams.push(Stream { id, name, shard, line: problems.line(at.start) });
     }
     streams
 }
 
-pub(super) fn publishers(raw: Vec<raw::Publisher>, problems: &mut Collector<'_>) -> Vec<Publisher> {
+pub(super) fn publishers(
+    raw: Vec<Spanned<raw::Publisher>>,
+    problems: &mut Collector<'_>,
+) -> Vec<Publisher> {
     let (mut ids, mut names) = (Unique::new(), Unique::new());
     let mut publishers = Vec::with_capacity(raw.len());
     for publisher in raw {
-        let id = *publisher.id.get_ref();
-        if id == 0 || id & ANONYMOUS != 0 {
-            let reason = format!("`id`: {id} is not in 1 to {}", ANONYMOUS - 1);
-            problems.add(publisher.id.span(), reason);
-        }
+        let line = problems.line(publisher.span().start);
+        let publisher = publisher.into_inner();
+        check_id(&publisher.id, problems);
         check_name(&publisher.name, problems);
         ids.take("id", "publisher", &publisher.id, problems);
         names.take("name", "publisher", &publisher.name, problems);
-        publishers.push(Publisher { id, name: publisher.name.into_inner() });
+        let (id, name) = (publisher.id.into_inner(), publisher.name.into_inner());
+        publishers.push(Publisher { id, name, line });
     }
     publishers
 }
 
+fn check_id(id: &Spanned<u64>, problems: &mut Collector<'_>) {
+    if !(1..ANONYMOUS).contains(id.get_ref()) {
+        let reason = format!("`id`: {} is not in 1 to {}", id.get_ref(), ANONYMOUS - 1);
+        problems.add(id.span(), reason);
+    }
+}
+
 fn check_name(name: &Spanned<String>, problems: &mut Collector<'_>) {
-    if !(1..=MAX_NAME).contains(&name.get_ref().len()) {
-        let reason = format!("`name`: {} bytes; a name has 1 to {MAX_NAME}", name.get_ref().len());
-        problems.add(name.span(), reason);
+    if let Err(error) = crate::catalogue::check_name(name.get_ref()) {
+        problems.add(name.span(), format!("`name`: {error}"));
     }
 }

@@ -58,8 +58,17 @@ impl<'a> Collector<'a> {
 
     /// Notes a problem with what stands at `span`.
     pub(super) fn add(&mut self, span: Range<usize>, reason: impl Into<String>) {
-        let line = self.text[..span.start.min(self.text.len())].matches('\n').count() + 1;
-        self.list.push((line, reason.into()));
+        self.list.push((self.line(span.start), reason.into()));
+    }
+
+    /// The line, from 1, of byte `at`.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.text[..at.min(self.text.len())].matches('\n').count() + 1
+    }
+
+    /// What is being checked.
+    pub(super) fn source(&self) -> super::Source {
+        super::Source { path: self.file.to_path_buf(), text: self.text.to_string() }
     }
 
     /// Notes what the parser found: a syntax error, a wrong type, an unknown or missing key.

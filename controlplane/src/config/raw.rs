@@ -22,7 +22,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) stream: Vec<Spanned<Stream>>,
     #[serde(default)]
-    pub(super) publisher: Vec<Publisher>,
+    pub(super) publisher: Vec<Spanned<Publisher>>,
     pub(super) dpdk: Option<Spanned<Dpdk>>,
 }
 
@@ -33,6 +33,10 @@ pub(super) struct Node {
     pub(super) name: Option<Spanned<String>>,
     pub(super) run_dir: PathBuf,
     pub(super) control_core: Option<Spanned<usize>>,
+    pub(super) admin: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) insecure: bool,
+    pub(super) catalogue_dir: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -119,6 +119,27 @@ fn what_cannot_be_is_refused_with_line_key_and_reason() {
         ),
         ("[[publisher]]", "[dpdk]\nmemory_mib = 64\n[[publisher]]", 21, "[dpdk] is set, but no"),
         ("id = 1\nrun_dir", "id = 0\nrun_dir", 2, "`id`: node ids start at 1"),
+        (
+            "run_dir",
+            "admin = \"localhost:7400\"\nrun_dir",
+            3,
+            "`admin`: `localhost:7400` is neither",
+        ),
+        ("run_dir", "admin = \"127.0.0.1\"\nrun_dir", 3, "`admin`: `127.0.0.1` is neither"),
+        (
+            "run_dir",
+            "admin = \"127.0.0.1:70000\"\nrun_dir",
+            3,
+            "`admin`: `127.0.0.1:70000` is neither",
+        ),
+        ("run_dir", "admin = 7400\nrun_dir", 3, "`admin`: invalid type"),
+        ("run_dir", "admin = \"10.0.0.1:7400\"\nrun_dir", 3, "`admin`: 10.0.0.1 is not a loopback"),
+        ("run_dir", "admin = \"0.0.0.0:7400\"\nrun_dir", 3, "`admin`: 0.0.0.0 is not a loopback"),
+        ("run_dir", "admin = \"[::]:7400\"\nrun_dir", 3, "`admin`: :: is not a loopback"),
+        ("run_dir", "insecure = \"yes\"\nrun_dir", 3, "`insecure`: invalid type"),
+        ("run_dir", "catalogue_dir = \"\"\nrun_dir", 3, "`catalogue_dir`: the path is empty"),
+        ("\"market\"", "\" market\"", 21, "`name`: a name neither begins nor ends"),
+        ("\"market\"", "\"mar\\tket\"", 21, "`name`: a control character (U+0009) at byte 3"),
     ];
     for (from, to, line, reason) in cases {
         let found = problems(from, to);
@@ -127,6 +148,20 @@ fn what_cannot_be_is_refused_with_line_key_and_reason() {
             "{to}: expected line {line}: {reason}, found {found:?}"
         );
     }
+}
+
+#[test]
+fn the_admin_address_is_on_loopback_unless_it_is_asked_for() {
+    let with = |lines: &str| {
+        let text = GOOD.replace("run_dir", &format!("{lines}\nrun_dir"));
+        parse(&text).expect("sound").node.admin.map(|address| address.to_string())
+    };
+    assert_eq!(with("").as_deref(), Some("127.0.0.1:7400"));
+    assert_eq!(with("admin = \"off\""), None);
+    assert_eq!(with("admin = \"[::1]:0\"").as_deref(), Some("[::1]:0"));
+    assert_eq!(with("admin = \"127.9.9.9:1\"").as_deref(), Some("127.9.9.9:1"));
+    let open = with("admin = \"0.0.0.0:7400\"\ninsecure = true");
+    assert_eq!(open.as_deref(), Some("0.0.0.0:7400"));
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl Setting {
         let text = format!(
             r#"[node]
 id = 7
+admin = "127.0.0.1:0"
 run_dir = "{}"
 [[port]]
 name = "p"
