@@ -3,6 +3,7 @@
 //! It knows the log's directory but not the data plane: what it prepares is handed over through
 //! [`housekeeper::Owner`], which the binary implements over the shard's queues.
 
+pub mod admin;
 pub mod budget;
 pub mod catalogue;
 pub mod config;

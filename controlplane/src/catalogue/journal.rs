@@ -5,7 +5,7 @@ use std::io;
 use mstream_pmem::format::crc32c;
 use prost::Message;
 
-use super::record::{Batch, Record, record::Content, snapshot};
+use super::record::{Batch, Record, one_of::Content, snapshot};
 use super::{Catalogue, Command};
 
 const FILE_MAGIC: [u8; 8] = *b"MSTRMCAT";

@@ -10,11 +10,11 @@ const FACTS_ENTRIES: usize = 10_000;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Record {
-    #[prost(oneof = "record::Content", tags = "1, 2")]
-    pub(super) content: Option<record::Content>,
+    #[prost(oneof = "one_of::Content", tags = "1, 2")]
+    pub(super) content: Option<one_of::Content>,
 }
 
-pub(super) mod record {
+pub(super) mod one_of {
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub(in super::super) enum Content {
         #[prost(message, tag = "1")]
@@ -46,8 +46,8 @@ pub(super) struct Batch {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct CommandRecord {
-    #[prost(oneof = "record::Command", tags = "1, 2, 3, 4, 5")]
-    pub(super) command: Option<record::Command>,
+    #[prost(oneof = "one_of::Command", tags = "1, 2, 3, 4, 5")]
+    pub(super) command: Option<one_of::Command>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -235,9 +235,9 @@ fn rules(record: Option<RulesRecord>) -> Result<Rules, String> {
 impl From<&Command> for CommandRecord {
     fn from(command: &Command) -> CommandRecord {
         let command = match command {
-            Command::Configure(configured) => record::Command::Configure(configured.into()),
+            Command::Configure(configured) => one_of::Command::Configure(configured.into()),
             Command::CreateStream { time_ns, id, name, shard, rules } => {
-                record::Command::CreateStream(CreateStream {
+                one_of::Command::CreateStream(CreateStream {
                     time_ns: *time_ns,
                     name: name.to_string(),
                     shard: *shard,
@@ -245,19 +245,19 @@ impl From<&Command> for CommandRecord {
                     id: id.unwrap_or(0),
                 })
             }
-            Command::DeleteStream(key) => record::Command::DeleteStream(match key {
+            Command::DeleteStream(key) => one_of::Command::DeleteStream(match key {
                 StreamKey::Id(id) => DeleteStream { id: *id, name: String::new() },
                 StreamKey::Name(name) => DeleteStream { id: 0, name: name.to_string() },
             }),
             Command::RegisterPublisher { time_ns, id, name } => {
-                record::Command::RegisterPublisher(RegisterPublisher {
+                one_of::Command::RegisterPublisher(RegisterPublisher {
                     time_ns: *time_ns,
                     name: name.to_string(),
                     id: id.unwrap_or(0),
                 })
             }
             Command::ReserveStreamIds(up_to) => {
-                record::Command::ReserveStreamIds(ReserveStreamIds { up_to: *up_to })
+                one_of::Command::ReserveStreamIds(ReserveStreamIds { up_to: *up_to })
             }
         };
         CommandRecord { command: Some(command) }
@@ -268,24 +268,24 @@ impl CommandRecord {
     /// The command.
     pub(super) fn decode(self) -> Result<Command, String> {
         Ok(match self.command.ok_or("a command that this version does not know")? {
-            record::Command::Configure(configure) => Command::Configure(configure.decode()?),
-            record::Command::CreateStream(create) => Command::CreateStream {
+            one_of::Command::Configure(configure) => Command::Configure(configure.decode()?),
+            one_of::Command::CreateStream(create) => Command::CreateStream {
                 time_ns: create.time_ns,
                 id: (create.id != 0).then_some(create.id),
                 name: create.name.into(),
                 shard: create.shard,
                 rules: rules(create.rules)?,
             },
-            record::Command::DeleteStream(delete) => Command::DeleteStream(match delete.id {
+            one_of::Command::DeleteStream(delete) => Command::DeleteStream(match delete.id {
                 0 => StreamKey::Name(delete.name.into()),
                 id => StreamKey::Id(id),
             }),
-            record::Command::RegisterPublisher(register) => Command::RegisterPublisher {
+            one_of::Command::RegisterPublisher(register) => Command::RegisterPublisher {
                 time_ns: register.time_ns,
                 id: (register.id != 0).then_some(register.id),
                 name: register.name.into(),
             },
-            record::Command::ReserveStreamIds(reserve) => Command::ReserveStreamIds(reserve.up_to),
+            one_of::Command::ReserveStreamIds(reserve) => Command::ReserveStreamIds(reserve.up_to),
         })
     }
 }

@@ -93,10 +93,16 @@ impl Catalogue {
                 let (name, rules, created_ns) = (name.clone(), *rules, *time_ns);
                 Ok(Planned::Create(Stream { id, name, shard, rules, created_ns }))
             }
-            Command::DeleteStream(key) => match self.stream(key) {
-                Some(stream) => Ok(Planned::Delete(stream.id)),
-                None => Err(Refusal::NoStream(key.clone())),
-            },
+            Command::DeleteStream(key) => {
+                if let StreamKey::Name(name) = key {
+                    // What cannot be a name is not repeated in the answer, however long it is.
+                    check_name(name)?;
+                }
+                match self.stream(key) {
+                    Some(stream) => Ok(Planned::Delete(stream.id)),
+                    None => Err(Refusal::NoStream(key.clone())),
+                }
+            }
             Command::RegisterPublisher { time_ns, id, name } => {
                 check_name(name)?;
                 if let Some(known) = self.publishers.by_name(name)

@@ -16,6 +16,7 @@ pub(super) fn streams(
     let mut streams = Vec::with_capacity(raw.len());
     for stream in raw {
         let at = stream.span();
+        let line = problems.line(at.start);
         let stream = stream.into_inner();
         check_id(&stream.id, problems);
         check_name(&stream.name, problems);
@@ -42,7 +43,7 @@ pub(super) fn streams(
             }
         };
         let (id, name) = (stream.id.into_inner(), stream.name.into_inner());
-        streams.push(Stream { id, name, shard, line: problems.line(at.start) });
+        streams.push(Stream { id, name, shard, line });
     }
     streams
 }

@@ -138,8 +138,8 @@ fn what_cannot_be_is_refused_with_line_key_and_reason() {
         ("run_dir", "admin = \"[::]:7400\"\nrun_dir", 3, "`admin`: :: is not a loopback"),
         ("run_dir", "insecure = \"yes\"\nrun_dir", 3, "`insecure`: invalid type"),
         ("run_dir", "catalogue_dir = \"\"\nrun_dir", 3, "`catalogue_dir`: the path is empty"),
-        ("\"market\"", "\" market\"", 21, "`name`: a name neither begins nor ends"),
-        ("\"market\"", "\"mar\\tket\"", 21, "`name`: a control character (U+0009) at byte 3"),
+        ("\"market\"", "\" market\"", 20, "`name`: a name neither begins nor ends"),
+        ("\"market\"", "\"mar\\tket\"", 20, "`name`: a control character (U+0009) at byte 3"),
     ];
     for (from, to, line, reason) in cases {
         let found = problems(from, to);
