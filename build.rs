@@ -21,7 +21,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_adjust_nb_rx_tx_desc",
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_(rx|tx)_burst",
-    "rte_eth_promiscuous_enable",
+    "rte_eth_promiscuous_(enable|disable)",
     "rte_eth_(xstats_get|xstats_get_names|macaddr_get|from_rings)",
     "rte_mempool_(free|avail_count)",
     "rte_pktmbuf_(pool_create|alloc|free)",

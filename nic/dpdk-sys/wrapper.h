@@ -12,6 +12,7 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
 #include <rte_version.h>
@@ -51,6 +52,40 @@ static inline uint32_t mstream_cached(struct rte_mempool *pool)
 	struct rte_mempool_cache *cache = rte_mempool_default_cache(pool, rte_lcore_id());
 
 	return cache == NULL ? 0 : cache->len;
+}
+
+/* A pool of packet buffers as rte_pktmbuf_pool_create makes it, but without gaps at the ends of pages: for
+ * devices that no DMA is done by. (net_af_xdp takes the number of buffers times their size for the memory's
+ * length, and ordinary pages have room for one buffer each.) NULL with rte_errno set if it cannot be made. */
+static inline struct rte_mempool *mstream_packed_pool(const char *name, uint32_t buffers,
+		uint32_t cache, uint16_t room, int node)
+{
+	struct rte_pktmbuf_pool_private about = { .mbuf_data_room_size = room };
+	struct rte_mempool *pool = rte_mempool_create_empty(name, buffers,
+		sizeof(struct rte_mbuf) + room, cache, sizeof(about), node,
+		RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	int failed;
+
+	if (pool == NULL)
+		return NULL;
+	failed = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (failed == 0) {
+		rte_pktmbuf_pool_init(pool, &about);
+		failed = rte_mempool_populate_default(pool);
+	}
+	if (failed < 0) {
+		rte_mempool_free(pool);
+		rte_errno = -failed;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+}
+
+/* Pieces of memory that a pool's objects lie in. */
+static inline uint32_t mstream_pieces(struct rte_mempool *pool)
+{
+	return pool->nb_mem_chunks;
 }
 
 /* 1 or 0: the port's link is up, or down. The structure has bit-fields. */

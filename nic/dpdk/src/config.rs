@@ -1,8 +1,6 @@
-//! How a port over DPDK is described, and DPDK's words for it.
+//! How a port over DPDK is described.
 
 use std::path::PathBuf;
-
-use crate::error::DpdkError;
 
 /// How a port is opened.
 #[derive(Clone, Debug)]
@@ -26,7 +24,7 @@ impl DpdkPortConfig {
     }
 }
 
-/// What a port is. Each is one of DPDK's virtual devices.
+/// What a port is: one of DPDK's virtual devices, or a device on the PCI bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// net_null: always has frames of unspecified bytes to receive, and forgets what is sent.
@@ -48,6 +46,46 @@ pub enum Kind {
         /// another one.
         mac: Option<[u8; 6]>,
     },
+    /// net_af_xdp: one receive and transmit queue of an interface that the kernel has and that is up. The
+    /// port gets all frames of that queue; the kernel sees none of them. Once in the life of a process: the
+    /// driver keeps the queue until the process ends.
+    AfXdp {
+        /// The interface's name, at most 15 bytes.
+        interface: String,
+        /// Number of the queue.
+        queue: u16,
+    },
+    /// net_af_packet: an interface that the kernel has, by a packet socket with mapped rings. The kernel
+    /// sees all frames too.
+    AfPacket {
+        /// The interface's name, at most 15 bytes.
+        interface: String,
+    },
+    /// net_pcap: receives what stands in a file, once, and writes what is sent to a file.
+    Pcap {
+        /// What is received; nothing if there is none.
+        rx: Option<PathBuf>,
+        /// Where to write what is sent, made anew; if there is none it is forgotten.
+        tx: Option<PathBuf>,
+    },
+    /// A device on the PCI bus, bound to a driver that DPDK can use (vfio-pci). DPDK must have been
+    /// started with its address ([`EalConfig::pci`](crate::EalConfig::pci)).
+    ///
+    /// Not tested in any run of this crate's own tests: they have no such device.
+    Pci {
+        /// Its address: `0000:3b:00.0`.
+        address: String,
+    },
+}
+
+impl Kind {
+    /// The kernel's interface that the port shares with it, if it is one that the kernel had before.
+    pub(crate) fn kernel_interface(&self) -> Option<&str> {
+        match self {
+            Kind::AfXdp { interface, .. } | Kind::AfPacket { interface } => Some(interface),
+            _ => None,
+        }
+    }
 }
 
 /// A net_memif port.
@@ -79,119 +117,4 @@ pub enum MemifRole {
     Server,
     /// Connects to the socket and makes the memory.
     Client,
-}
-
-/// A virtual device in DPDK's words.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Vdev {
-    pub(crate) name: String,
-    pub(crate) arguments: String,
-}
-
-impl DpdkPortConfig {
-    /// The device's name, whose driver follows from its beginning, and its arguments.
-    pub(crate) fn vdev(&self) -> Result<Vdev, DpdkError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if self.name.is_empty() || self.name.len() > 16 || !self.name.chars().all(plain) {
-            return wrong("port name", &self.name, "1 to 16 letters, digits, - and _");
-        }
-        if self.frames < 64 {
-            return wrong("frames", &self.frames.to_string(), "64 or more");
-        }
-        let (driver, arguments) = match &self.kind {
-            Kind::Null { frame_bytes } => {
-                if !(14..=2048).contains(frame_bytes) {
-                    return wrong("frame_bytes", &frame_bytes.to_string(), "14 to 2048");
-                }
-                ("net_null", format!("size={frame_bytes}"))
-            }
-            Kind::Ring => ("net_ring", String::new()),
-            Kind::Memif(memif) => ("net_memif", memif.arguments()?),
-            Kind::Tap { interface, mac } => ("net_tap", tap_arguments(interface, *mac)?),
-        };
-        Ok(Vdev { name: format!("{driver}_{}", self.name), arguments })
-    }
-}
-
-impl MemifConfig {
-    fn arguments(&self) -> Result<String, DpdkError> {
-        let socket = self.socket.to_string_lossy();
-        let usable = self.socket.to_str().is_some_and(|path| {
-            (1..=107).contains(&path.len()) && !path.contains([',', '=', '[', ']', '"'])
-        });
-        if !usable {
-            return wrong("memif socket", &socket, "a path of 1 to 107 bytes without , = [ ] \"");
-        }
-        if !(1..=14).contains(&self.ring_log2) {
-            return wrong("ring_log2", &self.ring_log2.to_string(), "1 to 14");
-        }
-        if self.buffer_bytes < 64 {
-            return wrong("buffer_bytes", &self.buffer_bytes.to_string(), "64 to 65535");
-        }
-        let role = match self.role {
-            MemifRole::Server => "server",
-            MemifRole::Client => "client",
-        };
-        Ok(format!(
-            "role={role},id={},socket={socket},socket-abstract=no,rsize={},bsize={},zero-copy=no",
-            self.id, self.ring_log2, self.buffer_bytes
-        ))
-    }
-}
-
-fn tap_arguments(interface: &str, mac: Option<[u8; 6]>) -> Result<String, DpdkError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
-    if !(1..=15).contains(&interface.len()) || !interface.chars().all(plain) {
-        return wrong("tap interface", interface, "1 to 15 letters, digits, - _ and .");
-    }
-    let mut arguments = format!("iface={interface}");
-    if let Some([a, b, c, d, e, f]) = mac {
-        arguments += &format!(",mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-    }
-    Ok(arguments)
-}
-
-fn wrong<T>(setting: &'static str, value: &str, allowed: &'static str) -> Result<T, DpdkError> {
-    Err(DpdkError::Setting { setting, value: value.to_owned(), allowed })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vdev(kind: Kind) -> Result<Vdev, DpdkError> {
-        DpdkPortConfig::new("p1", kind).vdev()
-    }
-
-    #[test]
-    fn kinds_are_put_in_dpdks_words() {
-        let memif = MemifConfig::new("/run/m.sock", MemifRole::Client);
-        let made = vdev(Kind::Memif(memif)).expect("valid");
-        assert_eq!(made.name, "net_memif_p1");
-        assert_eq!(
-            made.arguments,
-            "role=client,id=0,socket=/run/m.sock,socket-abstract=no,rsize=10,bsize=2048,zero-copy=no"
-        );
-        let mac = Some([2, 0, 0, 0, 0, 0xaf]);
-        let made = vdev(Kind::Tap { interface: "tap0".into(), mac }).expect("valid");
-        assert_eq!(made.arguments, "iface=tap0,mac=02:00:00:00:00:af");
-    }
-
-    #[test]
-    fn what_would_be_read_as_another_argument_is_refused() {
-        let sockets = ["/run/m,role=server", "/run/a=b", "", "/run/[x]"];
-        for socket in sockets {
-            let memif = MemifConfig::new(socket, MemifRole::Client);
-            assert!(vdev(Kind::Memif(memif)).is_err(), "{socket}");
-        }
-        for interface in ["tap0,remote=eth0", "", "a-name-of-16-byte"] {
-            assert!(vdev(Kind::Tap { interface: interface.into(), mac: None }).is_err());
-        }
-        assert!(vdev(Kind::Null { frame_bytes: 13 }).is_err());
-        let mut config = DpdkPortConfig::new("a b", Kind::Ring);
-        assert!(config.vdev().is_err());
-        config.name = "a".into();
-        config.frames = 63;
-        assert!(config.vdev().is_err());
-    }
 }

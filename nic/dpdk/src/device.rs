@@ -5,55 +5,73 @@ use std::sync::Arc;
 
 use mstream_dpdk_sys as sys;
 
-use crate::config::{DpdkPortConfig, Kind, MemifRole, Vdev};
+use crate::config::{DpdkPortConfig, Kind, MemifRole};
 use crate::eal::Running;
 use crate::error::{DpdkError, last_reason, reason};
+use crate::interface::Interface;
 use crate::interrupt;
 use crate::pool::{ANY_NODE, PacketPool};
+use crate::probe::Shared;
 use crate::ring::Ring;
+use crate::words::Words;
 
-const BUS: &CStr = c"vdev";
 /// The one queue each way.
 pub(crate) const QUEUE: u16 = 0;
+/// What is tried when the device gets its pool, as a phrase after "cannot".
+pub(crate) const RECEIVE_QUEUE: &str = "set up its receive queue";
 
 /// A device. Dropping it stops and removes it; the buffers it kept go back to the pool.
 #[derive(Debug)]
 pub(crate) struct Device {
     id: u16,
-    /// Its name on DPDK's bus.
+    /// Its bus, and its name there.
+    bus: &'static CStr,
     name: CString,
     started: bool,
     /// The driver handles a peer's going on DPDK's interrupt thread (see [`interrupt`]).
     has_peer: bool,
+    /// The kernel's interface took in frames for others before, and is to go on with it.
+    was_promiscuous: bool,
     pub(crate) pool: Arc<PacketPool>,
+    pub(crate) shared: Arc<Shared>,
     /// The wires of a net_ring device; given up after it is gone.
     _rings: Vec<Arc<Ring>>,
     running: Arc<Running>,
 }
 
 impl Device {
-    /// Makes a virtual device and starts it, on the pool that it receives into.
+    /// Makes a device, or finds it on its bus, and starts it, on the pool that it receives into.
     pub(crate) fn new(
         running: &Arc<Running>,
         config: &DpdkPortConfig,
         pool: &Arc<PacketPool>,
     ) -> Result<Device, DpdkError> {
-        let Vdev { name, arguments } = config.vdev()?;
+        let Words { bus, name, arguments } = config.words()?;
         let (name, arguments) = (text(config, name)?, text(config, arguments)?);
+        let interface = config.kind.kernel_interface().map(|name| {
+            let missing = |error| refused(config, "use its interface", format!("{name}: {error}"));
+            Interface::find(name).map_err(missing)
+        });
+        let interface = interface.transpose()?;
         if matches!(&config.kind, Kind::Memif(memif) if memif.role == MemifRole::Server) {
             running.never_unmap();
         }
         let guard = running.lock_devices();
-        // SAFETY: DPDK runs; the strings are NUL-terminated and copied.
-        let made =
-            unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), arguments.as_ptr()) };
-        check(config, "make the device", made)?;
         let mut id = 0;
-        // SAFETY: as above; `id` is written to only during the call.
-        let found = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
+        // SAFETY: DPDK runs; the name is NUL-terminated; `id` is written to only during the call.
+        let mut find = || unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
+        // A PCI device that DPDK was started with is there already.
+        let there = matches!(config.kind, Kind::Pci { .. }) && find() == 0;
+        if !there {
+            // SAFETY: DPDK runs; the strings are NUL-terminated and copied.
+            let made = unsafe {
+                sys::rte_eal_hotplug_add(bus.as_ptr(), name.as_ptr(), arguments.as_ptr())
+            };
+            check(config, "make the device", made)?;
+            check(config, "find the device that was just made", find())?;
+        }
         drop(guard);
-        check(config, "find the device that was just made", found)?;
-        let mut device = Device::take_over(running, id, name, pool, Vec::new());
+        let mut device = Device::take_over(running, id, (bus, name), pool, interface);
         device.has_peer = matches!(config.kind, Kind::Memif(_));
         device.started(config)
     }
@@ -67,7 +85,8 @@ impl Device {
         send: &Arc<Ring>,
     ) -> Result<Device, DpdkError> {
         // DPDK puts "net_ring_" before the name by itself.
-        let on_bus = text(config, config.vdev()?.name)?;
+        let words = config.words()?;
+        let on_bus = (words.bus, text(config, words.name)?);
         let name = text(config, config.name.clone())?;
         let guard = running.lock_devices();
         // SAFETY: DPDK runs; the name is NUL-terminated and copied; both arrays have one live ring,
@@ -85,19 +104,33 @@ impl Device {
         drop(guard);
         let id =
             u16::try_from(id).map_err(|_| refused(config, "make the device", last_reason()))?;
-        let rings = vec![Arc::clone(receive), Arc::clone(send)];
-        Device::take_over(running, id, on_bus, pool, rings).started(config)
+        let mut device = Device::take_over(running, id, on_bus, pool, None);
+        device._rings = vec![Arc::clone(receive), Arc::clone(send)];
+        device.started(config)
     }
 
     fn take_over(
         running: &Arc<Running>,
         id: u16,
-        name: CString,
+        (bus, name): (&'static CStr, CString),
         pool: &Arc<PacketPool>,
-        rings: Vec<Arc<Ring>>,
+        interface: Option<Interface>,
     ) -> Device {
+        let was_promiscuous = interface.as_ref().is_some_and(Interface::is_promiscuous);
+        let shared = Shared::new(Attached { id, pool: Arc::clone(pool) }, interface);
         let (pool, running) = (Arc::clone(pool), Arc::clone(running));
-        Device { id, name, started: false, has_peer: false, pool, _rings: rings, running }
+        Device {
+            id,
+            bus,
+            name,
+            started: false,
+            has_peer: false,
+            was_promiscuous,
+            pool,
+            shared,
+            _rings: Vec::new(),
+            running,
+        }
     }
 
     fn started(mut self, config: &DpdkPortConfig) -> Result<Device, DpdkError> {
@@ -114,7 +147,7 @@ impl Device {
             )?;
             let (defaults, pool) = (std::ptr::null(), self.pool.as_ptr());
             let made = sys::rte_eth_rx_queue_setup(self.id, QUEUE, rx, node, defaults, pool);
-            check(config, "set up its receive queue", made)?;
+            check(config, RECEIVE_QUEUE, made)?;
             let made = sys::rte_eth_tx_queue_setup(self.id, QUEUE, tx, node, std::ptr::null());
             check(config, "set up its transmit queue", made)?;
         }
@@ -152,13 +185,11 @@ impl Device {
         self.id
     }
 
-    pub(crate) fn link_up(&self) -> bool {
-        // SAFETY: the device is ours.
-        unsafe { sys::mstream_link_up(self.id) == 1 }
-    }
-
     /// The largest payload of an Ethernet frame in bytes.
     pub(crate) fn mtu(&self) -> u16 {
+        if let Some(interface) = self.shared.interface() {
+            return interface.mtu().unwrap_or(1500);
+        }
         let mut mtu = 0;
         // SAFETY: the device is ours; `mtu` is written to only during the call.
         match unsafe { sys::rte_eth_dev_get_mtu(self.id, &mut mtu) } {
@@ -166,16 +197,60 @@ impl Device {
             _ => 1500,
         }
     }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.shared.detach();
+        let _guard = self.running.lock_devices();
+        if self.shared.interface().is_some() && !self.was_promiscuous {
+            // SAFETY: DPDK runs and the device is ours. An interface that is gone needs it no more.
+            let _ = unsafe { sys::rte_eth_promiscuous_disable(self.id) };
+        }
+        let (id, started) = (self.id, std::mem::take(&mut self.started));
+        // SAFETY: DPDK runs, and the device is ours and not polled any more. It is closed in one go
+        // with being stopped, so that no new peer comes in between.
+        let _ = self.in_order(|| unsafe {
+            if started {
+                let _ = sys::rte_eth_dev_stop(id);
+            }
+            sys::rte_eth_dev_close(id)
+        });
+        // SAFETY: as above; the name is NUL-terminated. A device that is closed but stays on the bus
+        // does no harm.
+        let _ = unsafe { sys::rte_eal_hotplug_remove(self.bus.as_ptr(), self.name.as_ptr()) };
+    }
+}
+
+/// What is left to ask of a device that is polled elsewhere. It exists no longer than the device.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    id: u16,
+    pool: Arc<PacketPool>,
+}
+
+impl Attached {
+    pub(crate) fn link_up(&self) -> bool {
+        // SAFETY: the device is there.
+        unsafe { sys::mstream_link_up(self.id) == 1 }
+    }
 
     pub(crate) fn mac(&self) -> [u8; 6] {
         let mut mac = sys::rte_ether_addr { addr_bytes: [0; 6] };
-        // SAFETY: the device is ours; `mac` is written to only during the call. It stays zero on failure.
+        // SAFETY: the device is there; `mac` is written to only during the call. It stays zero on failure.
         let _ = unsafe { sys::rte_eth_macaddr_get(self.id, &mut mac) };
         mac.addr_bytes
     }
 
-    /// The device's own counters by name.
+    /// The device's own counters and its pool's level by name.
     pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        let mut counters = self.statistics();
+        counters.push(("pool_free".to_owned(), self.pool.available().into()));
+        counters.push(("pool_buffers".to_owned(), self.pool.total().into()));
+        counters
+    }
+
+    fn statistics(&self) -> Vec<(String, u64)> {
         // SAFETY: asks for the number of counters only.
         let count = unsafe { sys::rte_eth_xstats_get(self.id, std::ptr::null_mut(), 0) };
         let Ok(count) = usize::try_from(count) else { return Vec::new() };
@@ -193,24 +268,6 @@ impl Device {
             Some((String::from_utf8(bytes).ok()?, value.value))
         };
         values[..filled].iter().filter_map(named).collect()
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _guard = self.running.lock_devices();
-        let (id, started) = (self.id, std::mem::take(&mut self.started));
-        // SAFETY: DPDK runs, and the device is ours and not polled any more. It is closed in one go
-        // with being stopped, so that no new peer comes in between.
-        let _ = self.in_order(|| unsafe {
-            if started {
-                let _ = sys::rte_eth_dev_stop(id);
-            }
-            sys::rte_eth_dev_close(id)
-        });
-        // SAFETY: as above; the name is NUL-terminated. A device that is closed but stays on the bus
-        // does no harm.
-        let _ = unsafe { sys::rte_eal_hotplug_remove(BUS.as_ptr(), self.name.as_ptr()) };
     }
 }
 

@@ -25,6 +25,8 @@ mod device;
 mod eal;
 mod error;
 mod frame;
+#[expect(unsafe_code, reason = "asks the kernel by ioctl")]
+mod interface;
 #[expect(unsafe_code, reason = "calls into DPDK")]
 mod interrupt;
 #[expect(unsafe_code, reason = "buffers live in DPDK's memory")]
@@ -32,15 +34,18 @@ mod mbuf;
 #[expect(unsafe_code, reason = "calls into DPDK")]
 mod pool;
 mod port;
+mod probe;
 #[expect(unsafe_code, reason = "calls into DPDK")]
 mod queue;
 #[expect(unsafe_code, reason = "calls into DPDK")]
 mod ring;
 mod seed;
+mod words;
 
 pub use config::{DpdkPortConfig, Kind, MemifConfig, MemifRole};
 pub use eal::{Eal, EalConfig, LogLevel, Memory, ThreadRegistration};
 pub use error::{DpdkError, PoolLeak};
 pub use frame::DpdkFrame;
 pub use port::DpdkPort;
+pub use probe::{DpdkProbe, Link};
 pub use seed::DpdkPortSeed;

@@ -31,17 +31,22 @@ unsafe impl Send for PacketPool {}
 unsafe impl Sync for PacketPool {}
 
 impl PacketPool {
-    /// Makes a pool of `frames` buffers for the port with this name.
+    /// Makes a pool of `frames` buffers for the port with this name. For `dma` a buffer lies within a page.
     pub(crate) fn new(
         running: &Arc<Running>,
         port: &str,
         frames: u32,
+        dma: bool,
     ) -> Result<PacketPool, DpdkError> {
         let name = running.fresh_name();
         let cache = CACHE.min(frames / 2);
         // SAFETY: DPDK runs; the name is NUL-terminated and copied.
         let raw = unsafe {
-            sys::rte_pktmbuf_pool_create(name.as_ptr(), frames, cache, 0, HEADROOM + ROOM, ANY_NODE)
+            let (name, room) = (name.as_ptr(), HEADROOM + ROOM);
+            match dma {
+                true => sys::rte_pktmbuf_pool_create(name, frames, cache, 0, room, ANY_NODE),
+                false => sys::mstream_packed_pool(name, frames, cache, room, ANY_NODE),
+            }
         };
         let raw = NonNull::new(raw).ok_or_else(|| DpdkError::Port {
             port: port.to_owned(),
@@ -74,6 +79,12 @@ impl PacketPool {
     pub(crate) fn cached(&self) -> u32 {
         // SAFETY: the pool is live.
         unsafe { sys::mstream_cached(self.raw.as_ptr()) }
+    }
+
+    /// Pieces of memory that its buffers lie in.
+    pub(crate) fn pieces(&self) -> u32 {
+        // SAFETY: the pool is live.
+        unsafe { sys::mstream_pieces(self.raw.as_ptr()) }
     }
 
     pub(crate) fn total(&self) -> u32 {

@@ -9,8 +9,9 @@ use mstream_nic::{Capabilities, Frame, FrameQueue, Port, PortStats};
 use crate::device::Device;
 use crate::error::PoolLeak;
 use crate::frame::{DpdkFrame, Home};
-use crate::mbuf::{Mbuf, ROOM};
-use crate::queue::{Waiting, receive_burst};
+use crate::mbuf::Mbuf;
+use crate::probe::{DpdkProbe, Link};
+use crate::queue::{self, Waiting, receive_burst};
 use crate::seed::{DpdkPortSeed, Traits};
 
 /// Bytes of an Ethernet header. Nothing shorter can leave.
@@ -18,8 +19,8 @@ const ETHERNET_BYTES: usize = 14;
 
 /// A port over one DPDK device.
 ///
-/// Polling allocates nothing, takes no lock of ours and, but for taps, makes no system call. Frames of
-/// other ports are refused by [`Port::send`] (dropped and counted): a buffer must not outlive its pool in a
+/// Polling allocates nothing, takes no lock of ours and makes no system call but where
+/// [`Capabilities::syscalls`] says so. Frames of other ports are refused by [`Port::send`] (dropped and counted): a buffer must not outlive its pool in a
 /// foreign device. A frame that the device does not take for want of a link is dropped and counted.
 #[derive(Debug)]
 pub struct DpdkPort {
@@ -30,43 +31,38 @@ pub struct DpdkPort {
     max_frame: usize,
     /// The most frames that may exist while the device is asked for more.
     usable: usize,
+    /// Buffers that the driver had from the start.
+    in_driver: u32,
     stats: PortStats,
 }
 
 impl DpdkPort {
     pub(crate) fn new(seed: DpdkPortSeed) -> DpdkPort {
         let DpdkPortSeed { device, traits } = seed;
-        let usable = if traits.wakes_once {
-            // What is not in the pool now the device keeps ready for receiving.
-            device.pool.available() as usize
-        } else {
-            usize::MAX
-        };
+        // What is not in the pool now the device keeps ready for receiving.
+        let available = device.pool.available();
+        let usable = if traits.wakes_once { available as usize } else { usize::MAX };
         DpdkPort {
             home: Rc::new(Home::new(Arc::clone(&device.pool))),
             waiting: Waiting::new(),
-            max_frame: usize::from(ROOM).min(usize::from(device.mtu()) + ETHERNET_BYTES),
+            max_frame: usize::from(traits.room).min(usize::from(device.mtu()) + ETHERNET_BYTES),
             usable,
+            in_driver: device.pool.total().saturating_sub(available),
             device,
             traits,
             stats: PortStats::default(),
         }
     }
 
-    /// The device's MAC address; of a tap the kernel's.
-    pub fn mac(&self) -> [u8; 6] {
-        self.device.mac()
+    /// The port for a control thread, to which it says the link's state, the MAC address and the device's
+    /// own counters.
+    pub fn probe(&self) -> DpdkProbe {
+        DpdkProbe(Arc::clone(&self.device.shared))
     }
 
-    /// Whether the link is up: for memif, whether a peer is connected.
+    /// Whether the link is up: for memif, whether a peer is connected. Slow; may enter the kernel.
     pub fn link_up(&self) -> bool {
-        self.device.link_up()
-    }
-
-    /// The device's own counters by name (DPDK's extended statistics), among them frames that it dropped
-    /// before they reached this port. Slow; may enter the kernel.
-    pub fn device_counters(&self) -> Vec<(String, u64)> {
-        self.device.counters()
+        self.device.shared.link() == Link::Up
     }
 
     /// Buffers that the calling thread has at hand without touching memory that is shared with others.
@@ -81,14 +77,23 @@ impl DpdkPort {
     /// # Errors
     /// Buffers are missing. Frames that are still held stay usable, and hold the pool.
     pub fn close(self) -> Result<(), PoolLeak> {
-        let DpdkPort { home, waiting, device, .. } = self;
+        let DpdkPort { home, waiting, device, traits, in_driver, .. } = self;
         drop(waiting);
+        let forgotten = match traits.forgets {
+            true => {
+                let held = u32::try_from(home.frames()).unwrap_or(u32::MAX);
+                let has = queue::settle(&device, in_driver, held);
+                // Frames whose interface went away under them never leave.
+                if device.shared.link() == Link::Up { has.min(in_driver) } else { has }
+            }
+            false => 0,
+        };
         drop(device);
         let pool = &home.pool;
         if Arc::strong_count(pool) > 1 {
             return Ok(());
         }
-        let missing = pool.total().saturating_sub(pool.available()) as usize;
+        let missing = pool.total().saturating_sub(pool.available() + forgotten) as usize;
         if missing == 0 {
             return Ok(());
         }
@@ -98,6 +103,10 @@ impl DpdkPort {
     /// Offers what waits to the device.
     #[inline]
     fn burst(&mut self) {
+        if self.traits.watched && !self.device.shared.was_up() {
+            self.stats.tx_dropped += self.waiting.clear() as u64;
+            return;
+        }
         let left = self.waiting.burst(&self.device);
         self.stats.tx_frames += left.frames;
         self.stats.tx_bytes += left.bytes;
@@ -109,7 +118,8 @@ impl DpdkPort {
     /// The device takes nothing: its queue is full, or its link is down and it never will.
     #[cold]
     fn stuck(&mut self) {
-        if !self.device.link_up() {
+        // Where the probe looks after the link, the frames wait until it did.
+        if !self.traits.watched && !self.link_up() {
             self.stats.tx_dropped += self.waiting.clear() as u64;
         }
     }
@@ -191,7 +201,7 @@ impl Port for DpdkPort {
 
     /// Of a memif client: connects again if the server is gone.
     fn maintain(&mut self) {
-        if self.traits.reconnects && !self.device.link_up() {
+        if self.traits.reconnects && !self.link_up() {
             self.device.stop();
             // Nobody listens yet: the next call tries again.
             let _ = self.device.start();

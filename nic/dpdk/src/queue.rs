@@ -1,12 +1,16 @@
 //! Bursts of packet buffers from and to a device.
 
 use std::ptr::{NonNull, null_mut};
+use std::time::Duration;
 
 use mstream_dpdk_sys as sys;
 use mstream_nic::port::BURST;
 
 use crate::device::{Device, QUEUE};
 use crate::mbuf::Mbuf;
+
+/// How often a driver is asked, a millisecond apart, to give back what has left.
+const SETTLING: u32 = 20;
 
 /// Hands up to `max` received buffers, at most a burst, to `each`. Returns how many there were.
 #[inline]
@@ -24,6 +28,21 @@ pub(crate) fn receive_burst(device: &Device, max: usize, mut each: impl FnMut(Mb
         }
     }
     got.into()
+}
+
+/// Lets a driver that sends in the kernel give back what has left, until it has no more than `resting`
+/// buffers or gives none back any more. `held` buffers are with somebody else. Returns how many it has.
+pub(crate) fn settle(device: &Device, resting: u32, held: u32) -> u32 {
+    let out = || device.pool.total().saturating_sub(device.pool.available());
+    for _ in 0..SETTLING {
+        if out() <= resting + held {
+            break;
+        }
+        // SAFETY: as in `Waiting::burst`; nothing is sent, so that no pointer is looked at.
+        unsafe { sys::rte_eth_tx_burst(device.id(), QUEUE, null_mut(), 0) };
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    out().saturating_sub(held)
 }
 
 /// What left in a burst.

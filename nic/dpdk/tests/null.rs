@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{eal, filled};
 use mstream_nic::port::BURST;
 use mstream_nic::{Frame, FrameQueue, Peer, Port};
@@ -17,7 +19,7 @@ fn a_null_port() {
         ..DpdkPortConfig::new("null", Kind::Null { frame_bytes: 300 })
     };
     let seed = DpdkPortSeed::prepare(&eal, &config).expect("a port");
-    assert!(seed.link_up());
+    assert!(seed.wait_for_link(Duration::ZERO));
     let mut port = seed.open(&registration);
     assert!(!port.capabilities().syscalls);
 
@@ -48,7 +50,7 @@ fn a_null_port() {
     let stats = port.stats();
     assert_eq!((stats.tx_frames, stats.tx_bytes, stats.tx_dropped), (100, 6000, 0));
     assert_eq!(port.frames_out(), 0);
-    let counters = port.device_counters();
+    let counters = port.probe().counters();
     let sent = counters.iter().find(|(name, _)| name == "tx_good_packets").map(|(_, value)| *value);
     assert_eq!(sent, Some(100), "{counters:?}");
 

@@ -2,12 +2,13 @@
 #![expect(clippy::print_stdout, reason = "says when it is skipped")]
 
 mod common;
+#[path = "common/network.rs"]
+mod network;
 #[expect(unsafe_code, reason = "the standard library has no packet sockets")]
 #[path = "common/packet.rs"]
 mod packet;
 
 use std::net::UdpSocket;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Two, eal};
@@ -18,40 +19,19 @@ use mstream_nic::{Frame, FrameQueue, Port};
 use mstream_nic_dpdk::{
     DpdkError, DpdkPort, DpdkPortConfig, DpdkPortSeed, Eal, Kind, ThreadRegistration,
 };
+use network::{in_own_network, ip};
 use packet::PacketSocket;
 
 const INTERFACE: &str = "mstap0";
 const KERNEL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Set in the process that runs inside the namespace.
-const INSIDE: &str = "MSTREAM_TAP_TEST_INSIDE";
 
 #[test]
 fn a_tap_port() {
-    if std::env::var_os(INSIDE).is_some() {
-        inside();
+    if !in_own_network("a_tap_port", "/dev/net/tun") {
         return;
     }
-    let allowed = Command::new("unshare").args(["-n", "test", "-w", "/dev/net/tun"]).output();
-    if !allowed.as_ref().is_ok_and(|output| output.status.success()) {
-        println!("SKIP a_tap_port: no network namespace or no /dev/net/tun");
-        return;
-    }
-    let this = std::env::current_exe().expect("the test's file");
-    let ended = Command::new("unshare")
-        .arg("-n")
-        .arg(this)
-        .args(["--exact", "a_tap_port", "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare was just there");
-    assert!(ended.success(), "inside the namespace: {ended}");
-}
-
-fn inside() {
-    // The kernel's own chatter would only be in the way.
-    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").ok();
     let eal = eal();
     let registration = eal.register_thread().expect("a free id");
     frames_to_and_from_the_interface(&eal, &registration);
@@ -70,13 +50,8 @@ fn config(name: &str) -> DpdkPortConfig {
 fn tap(eal: &Eal, registration: &ThreadRegistration) -> DpdkPort {
     let seed = DpdkPortSeed::prepare(eal, &config("tap")).expect("a port");
     assert!(seed.wait_for_link(PATIENCE));
-    assert_eq!(seed.mac(), KERNEL_MAC);
+    assert_eq!(seed.probe().mac(), KERNEL_MAC);
     seed.open(registration)
-}
-
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
-    assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
 
 fn frames_to_and_from_the_interface(eal: &Eal, registration: &ThreadRegistration) {
