@@ -26,6 +26,25 @@ enum mstream_mbuf_offset {
 	MSTREAM_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	MSTREAM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	MSTREAM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
+	MSTREAM_MBUF_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+};
+
+/* What a device found out of the checksums of a received packet: the bits of both in an rte_mbuf's flags, and
+ * their values. */
+enum mstream_rx_checksum {
+	MSTREAM_RX_IP_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK,
+	MSTREAM_RX_IP_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD,
+	MSTREAM_RX_IP_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD,
+	MSTREAM_RX_L4_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK,
+	MSTREAM_RX_L4_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD,
+	MSTREAM_RX_L4_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD,
+};
+
+/* Bits that say which checksums a device sees to. */
+enum mstream_offload {
+	MSTREAM_VERIFIES = 1,
+	MSTREAM_FILLS_IPV4 = 2,
+	MSTREAM_FILLS_UDP = 4,
 };
 
 enum mstream_limit {
@@ -98,12 +117,47 @@ static inline int mstream_link_up(uint16_t port)
 	return link.link_status == RTE_ETH_LINK_UP;
 }
 
-/* Configures a port with one queue each way and all else by default. */
-static inline int mstream_configure(uint16_t port)
+/* What of the wanted MSTREAM_VERIFIES, ... a port can. */
+static inline uint32_t mstream_offloads(uint16_t port, uint32_t wanted)
+{
+	const uint64_t verifies = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+	struct rte_eth_dev_info info;
+	uint32_t can = 0;
+
+	if (rte_eth_dev_info_get(port, &info) != 0)
+		return 0;
+	if ((info.rx_offload_capa & verifies) == verifies)
+		can |= MSTREAM_VERIFIES;
+	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM)
+		can |= MSTREAM_FILLS_IPV4;
+	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
+		can |= MSTREAM_FILLS_UDP;
+	return can & wanted;
+}
+
+/* Configures a port with one queue each way, with these offloads and all else by default. */
+static inline int mstream_configure(uint16_t port, uint32_t offloads)
 {
 	struct rte_eth_conf conf = {0};
 
+	if (offloads & MSTREAM_VERIFIES)
+		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+	if (offloads & MSTREAM_FILLS_IPV4)
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+	if (offloads & MSTREAM_FILLS_UDP)
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	return rte_eth_dev_configure(port, 1, 1, &conf);
+}
+
+/* Asks for one of MSTREAM_FILLS_* of a packet that is to be sent; UDP is over IPv6. */
+static inline void mstream_ask(struct rte_mbuf *mbuf, uint32_t what, uint8_t l2_bytes, uint8_t l3_bytes)
+{
+	mbuf->l2_len = l2_bytes;
+	mbuf->l3_len = l3_bytes;
+	if (what == MSTREAM_FILLS_IPV4)
+		mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
+	else
+		mbuf->ol_flags |= RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
 }
 
 /* Takes one pointer out of a ring with a single consumer, or NULL when it is empty. */

@@ -74,6 +74,7 @@ impl PortSeed {
                     frames: u32::try_from(port.frames).unwrap_or(u32::MAX),
                     rx_ring: 512,
                     tx_ring: 512,
+                    checksums: true,
                 };
                 let seed = DpdkPortSeed::prepare(eal, &settings)
                     .map_err(|error| failed(error.to_string()))?;

@@ -15,12 +15,16 @@ pub struct DpdkPortConfig {
     pub rx_ring: u16,
     /// Slots of the transmit ring, rounded to what the device can; without meaning for memif and null.
     pub tx_ring: u16,
+    /// The device sees to checksums as far as it can. Without, the port's user does; the outcome is the
+    /// same.
+    pub checksums: bool,
 }
 
 impl DpdkPortConfig {
-    /// The default sizes: 4,096 buffers, rings of 512 slots.
+    /// The default sizes: 4,096 buffers, rings of 512 slots; checksums by the device.
     pub fn new(name: impl Into<String>, kind: Kind) -> DpdkPortConfig {
-        DpdkPortConfig { name: name.into(), kind, frames: 4096, rx_ring: 512, tx_ring: 512 }
+        let name = name.into();
+        DpdkPortConfig { name, kind, frames: 4096, rx_ring: 512, tx_ring: 512, checksums: true }
     }
 }
 

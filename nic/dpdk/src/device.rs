@@ -20,6 +20,30 @@ pub(crate) const QUEUE: u16 = 0;
 /// What is tried when the device gets its pool, as a phrase after "cannot".
 pub(crate) const RECEIVE_QUEUE: &str = "set up its receive queue";
 
+/// Checksums that a device sees to: bits of MSTREAM_VERIFIES and the like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offloads(u32);
+
+impl Offloads {
+    const ALL: Offloads =
+        Offloads(sys::MSTREAM_VERIFIES | sys::MSTREAM_FILLS_IPV4 | sys::MSTREAM_FILLS_UDP);
+
+    /// It looks at those of what it receives.
+    pub(crate) fn verifies(self) -> bool {
+        self.0 & sys::MSTREAM_VERIFIES != 0
+    }
+
+    /// It fills in those of IPv4 headers.
+    pub(crate) fn fills_ipv4(self) -> bool {
+        self.0 & sys::MSTREAM_FILLS_IPV4 != 0
+    }
+
+    /// It fills in those of UDP over IPv6.
+    pub(crate) fn fills_udp(self) -> bool {
+        self.0 & sys::MSTREAM_FILLS_UDP != 0
+    }
+}
+
 /// A device. Dropping it stops and removes it; the buffers it kept go back to the pool.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -71,7 +95,7 @@ impl Device {
             check(config, "find the device that was just made", find())?;
         }
         drop(guard);
-        let mut device = Device::take_over(running, id, (bus, name), pool, interface);
+        let mut device = Device::take_over(running, config, id, (bus, name), pool, interface);
         device.has_peer = matches!(config.kind, Kind::Memif(_));
         device.started(config)
     }
@@ -104,20 +128,24 @@ impl Device {
         drop(guard);
         let id =
             u16::try_from(id).map_err(|_| refused(config, "make the device", last_reason()))?;
-        let mut device = Device::take_over(running, id, on_bus, pool, None);
+        let mut device = Device::take_over(running, config, id, on_bus, pool, None);
         device._rings = vec![Arc::clone(receive), Arc::clone(send)];
         device.started(config)
     }
 
     fn take_over(
         running: &Arc<Running>,
+        config: &DpdkPortConfig,
         id: u16,
         (bus, name): (&'static CStr, CString),
         pool: &Arc<PacketPool>,
         interface: Option<Interface>,
     ) -> Device {
         let was_promiscuous = interface.as_ref().is_some_and(Interface::is_promiscuous);
-        let shared = Shared::new(Attached { id, pool: Arc::clone(pool) }, interface);
+        let wanted = if config.checksums { Offloads::ALL } else { Offloads(0) };
+        // SAFETY: DPDK runs and the device is ours.
+        let offloads = Offloads(unsafe { sys::mstream_offloads(id, wanted.0) });
+        let shared = Shared::new(Attached { id, pool: Arc::clone(pool) }, interface, offloads);
         let (pool, running) = (Arc::clone(pool), Arc::clone(running));
         Device {
             id,
@@ -139,7 +167,11 @@ impl Device {
         // SAFETY: DPDK runs and the device is ours; pointers are to locals for the length of a call, or
         // null where DPDK takes that for its defaults; the device holds the pool.
         unsafe {
-            check(config, "configure the device", sys::mstream_configure(self.id))?;
+            check(
+                config,
+                "configure the device",
+                sys::mstream_configure(self.id, self.shared.offloads().0),
+            )?;
             check(
                 config,
                 "size its rings",

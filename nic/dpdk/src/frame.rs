@@ -4,21 +4,23 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mstream_nic::{Frame, Peer};
+use mstream_nic::{ChecksumRequest, Frame, Peer};
 
-use crate::mbuf::Mbuf;
+use crate::mbuf::{Checksums, Mbuf};
 use crate::pool::PacketPool;
 
 /// What the frames of one port share: the pool they come from, and how many there are.
 #[derive(Debug)]
 pub(crate) struct Home {
     pub(crate) pool: Arc<PacketPool>,
+    /// The device looks at the checksums of what it receives.
+    pub(crate) verifies: bool,
     frames: Cell<usize>,
 }
 
 impl Home {
-    pub(crate) fn new(pool: Arc<PacketPool>) -> Home {
-        Home { pool, frames: Cell::new(0) }
+    pub(crate) fn new(pool: Arc<PacketPool>, verifies: bool) -> Home {
+        Home { pool, verifies, frames: Cell::new(0) }
     }
 
     /// Frames that exist.
@@ -92,6 +94,19 @@ impl Frame for DpdkFrame {
     #[inline]
     fn set_peer(&mut self, peer: Peer) {
         self.peer = peer;
+    }
+
+    #[inline]
+    fn checksums_verified(&self) -> bool {
+        let found = |mbuf: &Mbuf| mbuf.checksums() == Checksums::Good;
+        self.home.verifies && self.mbuf.as_ref().is_some_and(found)
+    }
+
+    #[inline]
+    fn request_checksum(&mut self, request: ChecksumRequest) {
+        if let Some(mbuf) = &mut self.mbuf {
+            mbuf.ask(request);
+        }
     }
 }
 

@@ -3,11 +3,23 @@
 use std::ptr::NonNull;
 
 use mstream_dpdk_sys as sys;
+use mstream_nic::{ChecksumRequest, TxChecksum};
 
 /// Bytes before a packet in its buffer, as DPDK lays them out.
 pub(crate) const HEADROOM: u16 = sys::MSTREAM_MBUF_HEADROOM as u16;
 /// Bytes of a packet that one buffer takes.
 pub(crate) const ROOM: u16 = 2048;
+
+/// What a device says of a received packet's checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checksums {
+    /// It did not look, or could not tell.
+    Unknown,
+    /// Those of the IPv4 header and of UDP or TCP are right.
+    Good,
+    /// One is wrong.
+    Bad,
+}
 
 /// A packet buffer with one packet, owned: it is given back by [`Mbuf::free`], or to a device or ring.
 ///
@@ -87,6 +99,38 @@ impl Mbuf {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`; the unique borrow of the owner makes the slice unique.
         unsafe { std::slice::from_raw_parts_mut(self.data(), self.data_len().into()) }
+    }
+
+    /// What the device that received the packet, and was told to look, found of its checksums.
+    #[inline]
+    pub(crate) fn checksums(&self) -> Checksums {
+        let flags = self.field::<u64>(sys::MSTREAM_MBUF_FLAGS) as u32;
+        match (flags & sys::MSTREAM_RX_IP_MASK, flags & sys::MSTREAM_RX_L4_MASK) {
+            (sys::MSTREAM_RX_IP_BAD, _) | (_, sys::MSTREAM_RX_L4_BAD) => Checksums::Bad,
+            (sys::MSTREAM_RX_IP_GOOD, sys::MSTREAM_RX_L4_GOOD) => Checksums::Good,
+            // There is no header checksum in IPv6.
+            (_, sys::MSTREAM_RX_L4_GOOD) if self.is_ipv6() => Checksums::Good,
+            _ => Checksums::Unknown,
+        }
+    }
+
+    fn is_ipv6(&self) -> bool {
+        const IPV6: [u8; 2] = [0x86, 0xdd];
+        const VLAN: [u8; 2] = [0x81, 0x00];
+        let bytes = self.bytes();
+        let kind = |at: usize| bytes.get(at..at + 2);
+        kind(12) == Some(&IPV6) || kind(12) == Some(&VLAN) && kind(16) == Some(&IPV6)
+    }
+
+    /// Asks the device that is to send the packet to fill in a checksum.
+    #[inline]
+    pub(crate) fn ask(&mut self, request: ChecksumRequest) {
+        let what = match request.what {
+            TxChecksum::Ipv4Header => sys::MSTREAM_FILLS_IPV4,
+            TxChecksum::UdpOverIpv6 => sys::MSTREAM_FILLS_UDP,
+        };
+        // SAFETY: writes to fields of the live, exclusively owned header.
+        unsafe { sys::mstream_ask(self.0.as_ptr(), what, request.l2_bytes, request.l3_bytes) };
     }
 
     #[inline]

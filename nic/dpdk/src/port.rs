@@ -9,7 +9,7 @@ use mstream_nic::{Capabilities, Frame, FrameQueue, Port, PortStats};
 use crate::device::Device;
 use crate::error::PoolLeak;
 use crate::frame::{DpdkFrame, Home};
-use crate::mbuf::Mbuf;
+use crate::mbuf::{Checksums, Mbuf};
 use crate::probe::{DpdkProbe, Link};
 use crate::queue::{self, Waiting, receive_burst};
 use crate::seed::{DpdkPortSeed, Traits};
@@ -34,6 +34,14 @@ pub struct DpdkPort {
     /// Buffers that the driver had from the start.
     in_driver: u32,
     stats: PortStats,
+    checksums: ChecksumCounts,
+}
+
+/// What the device said of received frames' checksums, if it looks at them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChecksumCounts {
+    pub(crate) good: u64,
+    pub(crate) bad: u64,
 }
 
 impl DpdkPort {
@@ -43,7 +51,7 @@ impl DpdkPort {
         let available = device.pool.available();
         let usable = if traits.wakes_once { available as usize } else { usize::MAX };
         DpdkPort {
-            home: Rc::new(Home::new(Arc::clone(&device.pool))),
+            home: Rc::new(Home::new(Arc::clone(&device.pool), device.shared.offloads().verifies())),
             waiting: Waiting::new(),
             max_frame: usize::from(traits.room).min(usize::from(device.mtu()) + ETHERNET_BYTES),
             usable,
@@ -51,6 +59,7 @@ impl DpdkPort {
             device,
             traits,
             stats: PortStats::default(),
+            checksums: ChecksumCounts::default(),
         }
     }
 
@@ -126,11 +135,23 @@ impl DpdkPort {
 
     /// A received buffer as a frame, unless it is one that a frame cannot be.
     #[inline]
-    fn admit(home: &Rc<Home>, mbuf: Mbuf, stats: &mut PortStats) -> Option<DpdkFrame> {
+    fn admit(
+        home: &Rc<Home>,
+        mbuf: Mbuf,
+        stats: &mut PortStats,
+        checksums: &mut ChecksumCounts,
+    ) -> Option<DpdkFrame> {
         if !mbuf.is_plain() {
             stats.rx_refused += 1;
             mbuf.free();
             return None;
+        }
+        if home.verifies {
+            match mbuf.checksums() {
+                Checksums::Good => checksums.good += 1,
+                Checksums::Bad => checksums.bad += 1,
+                Checksums::Unknown => {}
+            }
         }
         stats.rx_frames += 1;
         stats.rx_bytes += u64::from(mbuf.data_len());
@@ -145,20 +166,23 @@ impl Port for DpdkPort {
         Capabilities {
             ethernet: true,
             max_frame: self.max_frame,
+            // Of each frame by itself: a device does not look at all of them.
+            rx_checksums_verified: false,
+            tx_ipv4_checksum: self.device.shared.offloads().fills_ipv4(),
+            tx_udp6_checksum: self.device.shared.offloads().fills_udp(),
             syscalls: self.traits.syscalls,
-            ..Capabilities::default()
         }
     }
 
     #[inline]
     fn receive(&mut self, into: &mut FrameQueue<DpdkFrame>, max: usize) -> usize {
-        let DpdkPort { home, waiting, device, usable, stats, .. } = self;
+        let DpdkPort { home, waiting, device, usable, stats, checksums, .. } = self;
         let before = into.len();
         let mut left = max.min(usable.saturating_sub(home.frames() + waiting.len()));
         while left > 0 {
             let asked = left.min(BURST);
             let got = receive_burst(device, asked, |mbuf| {
-                if let Some(frame) = DpdkPort::admit(home, mbuf, stats) {
+                if let Some(frame) = DpdkPort::admit(home, mbuf, stats, checksums) {
                     into.push_back(frame);
                 }
             });
@@ -166,6 +190,9 @@ impl Port for DpdkPort {
                 break;
             }
             left -= got;
+        }
+        if home.verifies {
+            device.shared.publish(*checksums);
         }
         into.len() - before
     }

@@ -1,10 +1,11 @@
 //! A port as a control thread sees it while another thread polls it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::device::Attached;
+use crate::device::{Attached, Offloads};
 use crate::interface::Interface;
+use crate::port::ChecksumCounts;
 
 /// What the other end of a port's wire is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +26,28 @@ pub(crate) struct Shared {
     attached: Mutex<Option<Attached>>,
     /// What the probe saw last.
     up: AtomicBool,
+    /// Frames with good and with bad checksums, as the device says.
+    checksums: [AtomicU64; 2],
     mac: [u8; 6],
     interface: Option<Interface>,
+    offloads: Offloads,
 }
 
 impl Shared {
-    pub(crate) fn new(attached: Attached, interface: Option<Interface>) -> Arc<Shared> {
+    pub(crate) fn new(
+        attached: Attached,
+        interface: Option<Interface>,
+        offloads: Offloads,
+    ) -> Arc<Shared> {
         let mac = attached.mac();
-        Arc::new(Shared { attached: Mutex::new(Some(attached)), up: true.into(), mac, interface })
+        Arc::new(Shared {
+            attached: Mutex::new(Some(attached)),
+            up: true.into(),
+            checksums: Default::default(),
+            mac,
+            interface,
+            offloads,
+        })
     }
 
     /// Whether the link was up when the probe looked last; up as long as none did.
@@ -40,6 +55,19 @@ impl Shared {
     pub(crate) fn was_up(&self) -> bool {
         // Relaxed: nothing is handed over with it.
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// Lets the control thread see the counts. Only the polling thread calls it.
+    #[inline]
+    pub(crate) fn publish(&self, counts: ChecksumCounts) {
+        let [good, bad] = &self.checksums;
+        // Relaxed: each number is right by itself.
+        good.store(counts.good, Ordering::Relaxed);
+        bad.store(counts.bad, Ordering::Relaxed);
+    }
+
+    pub(crate) fn offloads(&self) -> Offloads {
+        self.offloads
     }
 
     pub(crate) fn interface(&self) -> Option<&Interface> {
@@ -93,6 +121,25 @@ impl DpdkProbe {
     /// Slow, and may enter the kernel. The statistics are read while the port is polled: each number is
     /// right by itself.
     pub fn counters(&self) -> Vec<(String, u64)> {
-        self.0.with(Attached::counters).unwrap_or_default()
+        let Some(mut counters) = self.0.with(Attached::counters) else { return Vec::new() };
+        if self.verifies_checksums() {
+            for (name, count) in
+                ["rx_checksum_good", "rx_checksum_bad"].iter().zip(&self.0.checksums)
+            {
+                counters.push(((*name).to_owned(), count.load(Ordering::Relaxed)));
+            }
+        }
+        counters
+    }
+
+    /// The device looks at the checksums of what it receives. What it finds bad is handed over all the same,
+    /// for the port's user to refuse and count.
+    pub fn verifies_checksums(&self) -> bool {
+        self.0.offloads.verifies()
+    }
+
+    /// The device fills in checksums of what is sent: of IPv4 headers, or of UDP over IPv6.
+    pub fn fills_checksums(&self) -> bool {
+        self.0.offloads.fills_ipv4() || self.0.offloads.fills_udp()
     }
 }

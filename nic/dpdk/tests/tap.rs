@@ -1,6 +1,8 @@
 //! A net_tap port with the kernel at the other end, in a network namespace of its own.
 #![expect(clippy::print_stdout, reason = "says when it is skipped")]
 
+#[path = "common/checksums.rs"]
+mod checksums;
 mod common;
 #[path = "common/network.rs"]
 mod network;
@@ -35,6 +37,9 @@ fn a_tap_port() {
     let eal = eal();
     let registration = eal.register_thread().expect("a free id");
     frames_to_and_from_the_interface(&eal, &registration);
+    for by_device in [true, false] {
+        checksums::are_right(&eal, &registration, by_device);
+    }
     a_kernel_socket_is_answered(&eal, &registration);
     an_interface_that_is_down_blocks_nothing(&eal, &registration);
     names_in_use_are_refused(&eal);
