@@ -8,6 +8,7 @@ pub mod budget;
 pub mod catalogue;
 pub mod config;
 pub mod housekeeper;
+pub mod metrics;
 
 pub use budget::{Available, Budget};
 pub use config::{Config, ConfigError};

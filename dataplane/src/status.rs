@@ -11,7 +11,7 @@ use crate::poll_times::PollTimes;
 use crate::shard::{Counters, Shard};
 
 /// Positions and gauges, in the order of [`Status::positions`].
-const POSITIONS: [&str; 9] = [
+const POSITIONS: [&str; 10] = [
     "appended_lsn",
     "committed_lsn",
     "slots_wanted",
@@ -19,6 +19,8 @@ const POSITIONS: [&str; 9] = [
     "sessions",
     "publications",
     "subscriptions",
+    // Those that are served from the log.
+    "subscriptions_behind",
     "frames_held",
     // Where recycling stopped at a record that cannot be read; 0: nowhere.
     "unreadable_at",
@@ -105,6 +107,7 @@ impl Status {
             shard.sessions() as u64,
             publications as u64,
             subscriptions as u64,
+            shard.subscriptions_behind() as u64,
             shard.frames_held() as u64,
             wal.unreadable().unwrap_or(0),
         ];

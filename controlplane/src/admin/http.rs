@@ -5,11 +5,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
 
 use super::Admin;
+use crate::metrics;
 
 /// A shard that does not poll for this long is told to be stuck.
 const STUCK: Duration = Duration::from_secs(1);
@@ -19,7 +21,7 @@ pub(super) fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metric_page))
         .with_state(admin)
 }
 
@@ -60,8 +62,7 @@ async fn unready(admin: &Admin) -> Vec<String> {
     reasons
 }
 
-/// The place of the metrics page: made of a status like everything else here.
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let _ = admin;
-    StatusCode::NOT_IMPLEMENTED.into_response()
+async fn metric_page(State(admin): State<Admin>) -> Response {
+    let text = metrics::render(&admin.status());
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }

@@ -56,7 +56,9 @@ impl Admin {
     pub fn status(&self) -> v1::Status {
         let (streams, publishers) =
             self.keeper.read(|state| (state.streams() as u64, state.publishers() as u64));
-        v1::Status { streams, publishers, time_ns: now_ns(), ..self.shards.status() }
+        let catalogue_condition = self.keeper.closed().unwrap_or_default();
+        let time_ns = now_ns();
+        v1::Status { streams, publishers, catalogue_condition, time_ns, ..self.shards.status() }
     }
 }
 

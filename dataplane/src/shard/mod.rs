@@ -215,6 +215,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
         (self.publications.len(), self.subscriptions.len())
     }
 
+    /// Subscriptions that are served from the log because they did not keep up.
+    pub fn subscriptions_behind(&self) -> usize {
+        self.behind.len()
+    }
+
     /// Every record with an lsn below this one is on the required copies.
     pub fn committed(&self) -> u64 {
         self.committed
