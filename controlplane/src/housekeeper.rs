@@ -101,7 +101,7 @@ impl<M: Maker, O: Owner> Log<M, O> {
             match self.maker.make() {
                 Ok(slot) => {
                     if self.failing.take().is_some() {
-                        tracing::info!("shard {}: segments can be made again", self.number);
+                        tracing::info!(shard = self.number, "segments can be made again");
                     }
                     self.made = Some(slot);
                 }
@@ -126,9 +126,9 @@ impl<M: Maker, O: Owner> Log<M, O> {
         let before = self.failing.take();
         if before.as_ref().is_none_or(|before| before.said != said) {
             tracing::error!(
-                "shard {}: cannot make a segment, publishers are held back when the ready ones are \
-                 used up: {said}",
-                self.number
+                shard = self.number,
+                reason = %said,
+                "cannot make a segment: publishers are held back when the ready ones are used up"
             );
         }
         let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::builder::ArgPredicate;
+use clap::{Parser, ValueEnum};
 
 /// The MemoryStreamer appliance: takes in, persists and delivers messages.
 #[derive(Debug, Parser)]
@@ -15,7 +16,13 @@ use clap::Parser;
 )]
 pub(crate) struct Args {
     /// Configuration file (TOML).
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required = false,
+        required_unless_present = "reference",
+        default_value_if("reference", ArgPredicate::IsPresent, "none")
+    )]
     pub(crate) config: PathBuf,
     /// Check the configuration, say what it means and how much memory it takes, and end.
     #[arg(long)]
@@ -25,9 +32,22 @@ pub(crate) struct Args {
     /// is opened.
     #[arg(long)]
     pub(crate) echo: bool,
-    /// What to write to standard error: error, warn, info, debug or trace; otherwise RUST_LOG says it.
+    /// What to log: off, error, warn, info, debug or trace; otherwise RUST_LOG says it, or [log] level in the
+    /// configuration.
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,
+    /// Print a page of reference (Markdown) and end.
+    #[arg(long, value_name = "TOPIC", exclusive = true)]
+    pub(crate) reference: Option<Reference>,
+}
+
+/// A page that the program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reference {
+    /// Every key of the configuration.
+    Config,
+    /// Every metric.
+    Metrics,
 }
 
 #[cfg(test)]

@@ -115,8 +115,8 @@ fn tell(shards: &[Watched]) {
 
 fn tell_refusals(shards: &[Watched], refusals: &mut [Refusals]) {
     for (number, (shard, refusals)) in shards.iter().zip(refusals).enumerate() {
-        if let Some(grown) = refusals.grown(&shard.status) {
-            tracing::warn!("shard {number}: refused since the last look: {grown}");
+        for (reason, count) in refusals.grown(&shard.status) {
+            tracing::warn!(shard = number, reason, count, "refused since the last look");
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn open(
             Ok(slot) => wal.add_ready(slot),
             Err(error) => {
                 // What is there can be read; the housekeeper goes on trying.
-                tracing::error!("shard {number}: {error}");
+                tracing::error!(shard = number, "{error}");
                 break;
             }
         }
@@ -79,22 +79,26 @@ fn tell(config: &Config, number: usize, wal: &Wal<MappedRegion>, report: &Recove
     let name = log_name(&config.wal, number);
     let (level, epoch) = (wal.level(), wal.epoch());
     if report.new_log {
-        tracing::info!("shard {number}: {name}: new, level {level}, epoch {epoch}");
+        tracing::info!(shard = number, %level, epoch, "{name}: new");
         return;
     }
     tracing::info!(
-        "shard {number}: {name}: level {level}, epoch {epoch}; recovered {} messages in {} records, \
-         {} bytes in {} segments, {} torn tails cut",
-        report.messages,
-        report.records,
-        report.bytes,
-        report.segments,
-        report.torn_tails,
+        shard = number,
+        %level,
+        epoch,
+        messages = report.messages,
+        records = report.records,
+        bytes = report.bytes,
+        segments = report.segments,
+        torn_tails = report.torn_tails,
+        "{name}: recovered"
     );
     if report.possible_loss {
         tracing::warn!(
-            "shard {number}: {name}: possible-loss: the machine was started again since, and level \
-             {level} does not outlive that"
+            shard = number,
+            condition = "possible-loss",
+            "{name}: possible-loss: the machine was started again since, and level {level} does not \
+             outlive that"
         );
     }
 }

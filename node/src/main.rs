@@ -7,6 +7,7 @@ mod args;
 mod control;
 mod echo;
 mod log;
+mod logging;
 mod node;
 mod placement;
 mod ports;
@@ -15,13 +16,12 @@ mod shard;
 mod supply;
 mod thread;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use mstream_controlplane::config::Wal;
 use mstream_controlplane::{Available, Budget, Config};
-use tracing_subscriber::EnvFilter;
 
 use crate::args::Args;
 
@@ -45,10 +45,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    start_logging(args.log.as_deref())?;
+    if let Some(topic) = args.reference {
+        return report::reference(topic);
+    }
     let cores: Vec<usize> =
         core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     let config = Config::load(&args.config, &cores).map_err(|error| error.to_string())?;
+    logging::start(args.log.as_deref(), &config.log)?;
     for remark in config.remarks() {
         tracing::warn!("{remark}");
     }
@@ -75,21 +78,6 @@ fn run(args: &Args) -> Result<(), Failure> {
             node::run(&config, args.echo)
         }
     }
-}
-
-/// Sends what happens to standard error: by `--log`, else RUST_LOG, else from "info" on.
-fn start_logging(level: Option<&str>) -> Result<(), Failure> {
-    let filter = match level {
-        Some(level) => EnvFilter::try_new(level).map_err(|error| format!("--log: {error}"))?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    Ok(())
 }
 
 /// Where the log of a shard is, for messages.

@@ -164,7 +164,7 @@ fn ready(config: &Config, echo: bool) {
         let ports = shard.ports.iter().map(|port| &config.ports[*port]);
         for port in ports {
             let port = report::describe(port, shard.udp_port);
-            tracing::info!("ready: {what} {number} on core {}: {port}", shard.core);
+            tracing::info!(shard = number, core = shard.core, "ready: {what}: {port}");
         }
     }
     let mut out = std::io::stdout().lock();

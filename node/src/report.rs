@@ -8,7 +8,7 @@ use mstream_controlplane::{Available, Budget};
 use mstream_dataplane::Status;
 
 use crate::Failure;
-use crate::args::Args;
+use crate::args::{Args, Reference};
 use crate::placement::Placement;
 
 /// Writes to standard output what a start with this configuration would do.
@@ -64,6 +64,18 @@ pub(crate) fn plan(
         .map_err(|error| format!("standard output: {error}"))
 }
 
+/// Writes a page of reference to standard output.
+pub(crate) fn reference(topic: Reference) -> Result<(), Failure> {
+    let page = match topic {
+        Reference::Config => mstream_controlplane::config::reference(),
+        Reference::Metrics => mstream_controlplane::metrics::page(),
+    };
+    std::io::stdout()
+        .lock()
+        .write_all(page.as_bytes())
+        .map_err(|error| format!("standard output: {error}"))
+}
+
 /// A port in words.
 pub(crate) fn describe(port: &Port, udp_port: u16) -> String {
     let what = match &port.driver {
@@ -115,18 +127,17 @@ pub(crate) struct Refusals {
 
 impl Refusals {
     /// The reasons whose counts grew since the last call, with how much.
-    pub(crate) fn grown(&mut self, status: &Status) -> Option<String> {
+    pub(crate) fn grown(&mut self, status: &Status) -> Vec<(&'static str, u64)> {
         let refusals: Vec<_> = status.counters().filter(|(name, _)| is_refusal(name)).collect();
         self.before.resize(refusals.len(), 0);
-        let mut text = String::new();
+        let mut grown = Vec::new();
         for ((name, value), before) in refusals.into_iter().zip(&mut self.before) {
             if value > *before {
-                let comma = if text.is_empty() { "" } else { ", " };
-                let _ = write!(text, "{comma}{name} {}", value - *before);
+                grown.push((name, value - *before));
                 *before = value;
             }
         }
-        (!text.is_empty()).then_some(text)
+        grown
     }
 }
 

@@ -58,13 +58,13 @@ fn the_samples_limits_are_the_defaults() {
 #[test]
 fn a_wrong_file_is_refused_with_file_line_key_and_reason() {
     let cases = [
-        ("core = 0", "cor = 0", 9, "unknown key `cor`, expected one of"),
-        ("core = 0", "core = \"a\"", 9, "`core`: invalid type"),
-        ("core = 0", "core = 4095", 9, "`core`: there is no core 4095"),
-        ("ports = [\"p\"]", "ports = [\"q\"]", 10, "`ports`: there is no port `q`"),
-        ("idle = \"yield\"", "idle = \"nap\"", 12, "`idle`: unknown variant `nap`"),
-        ("\"8 MiB\"", "\"8.5 MiB\"", 16, "`max_bytes`: invalid value"),
-        ("\"8 MiB\"", "\"1 MiB\"", 16, "`max_bytes`: 1 segments"),
+        ("core = 0", "cor = 0", 10, "unknown key `cor`, expected one of"),
+        ("core = 0", "core = \"a\"", 10, "`core`: invalid type"),
+        ("core = 0", "core = 4095", 10, "`core`: there is no core 4095"),
+        ("ports = [\"p\"]", "ports = [\"q\"]", 11, "`ports`: there is no port `q`"),
+        ("idle = \"yield\"", "idle = \"nap\"", 13, "`idle`: unknown variant `nap`"),
+        ("\"8 MiB\"", "\"8.5 MiB\"", 17, "`max_bytes`: invalid value"),
+        ("\"8 MiB\"", "\"1 MiB\"", 17, "`max_bytes`: 1 segments"),
         ("[node]", "[node", 1, ""),
     ];
     for (from, to, line, reason) in cases {

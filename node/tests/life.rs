@@ -38,7 +38,7 @@ fn killed_it_starts_again_over_its_stale_socket_and_log() {
     for epoch in 2..12 {
         let node = setting.start();
         let line = node.wait_line("recovered");
-        assert!(line.contains(&format!("epoch {epoch};")), "{line}");
+        assert!(line.contains(&format!("epoch={epoch} ")), "{line}");
         node.kill();
     }
     setting.start().stop();
@@ -254,8 +254,8 @@ fn two_shards_share_a_socket_port_on_two_cores() {
         ),
     );
     let node = setting.start();
-    node.wait_line("ready: shard 0 on core 0");
-    node.wait_line("ready: shard 1 on core 1");
+    node.wait_line("shard=0 core=0");
+    node.wait_line("shard=1 core=1");
     assert!(setting.log.join("shard-1/00000000.seg").exists());
     node.stop();
 }

@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::problem::Collector;
 use super::values::Bytes;
 use super::{Config, Dpdk, Driver, Idle, Limits, MAX_BLOCK_BYTES, Node, Port, Shard, Wal, raw};
-use super::{admin, names, ports};
+use super::{admin, names, ports, telemetry};
 
 /// Longest name of the node: what memif has room for.
 const MAX_NODE_NAME: usize = 31;
@@ -31,8 +31,10 @@ pub(super) fn check(raw: raw::Raw, cores: &[usize], problems: &mut Collector<'_>
     let streams = names::streams(raw.stream, shards.len(), problems);
     let publishers = names::publishers(raw.publisher, problems);
     let dpdk = dpdk(raw.dpdk, &ports, problems);
+    let log = telemetry::log(raw.log, problems);
+    let metrics = telemetry::metrics(raw.metrics, problems);
     let source = problems.source();
-    Config { source, node, ports, shards, wal, limits, streams, publishers, dpdk }
+    Config { source, node, ports, shards, wal, limits, streams, publishers, dpdk, log, metrics }
 }
 
 fn list<T: Display>(items: &[T]) -> String {

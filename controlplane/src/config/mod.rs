@@ -9,16 +9,20 @@ mod names;
 mod ports;
 mod problem;
 mod raw;
+mod reference;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod values;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mstream_pmem::region::Level;
 
 pub use problem::{ConfigError, Problems};
+pub use reference::reference;
 
 /// The most bytes a message block may have: what a datagram of 1,452 bytes has room for beside its
 /// headers, tag and timestamps.
@@ -48,6 +52,10 @@ pub struct Config {
     pub publishers: Vec<Publisher>,
     /// How DPDK is started, if any port needs it.
     pub dpdk: Dpdk,
+    /// What is logged, and where to.
+    pub log: Log,
+    /// Who gets the metrics beside those who ask for them.
+    pub metrics: Metrics,
 }
 
 /// The file that a configuration was read from.
@@ -244,6 +252,35 @@ pub struct Dpdk {
     pub huge_pages: Option<bool>,
     /// MiB of memory that DPDK takes.
     pub memory_mib: u32,
+}
+
+/// What is logged, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important level that is logged: off, error, warn, info, debug or trace.
+    pub level: String,
+    /// What a line on standard error looks like.
+    pub format: LogFormat,
+    /// To the journal instead of standard error; `None`: if standard error is connected to it.
+    pub journald: Option<bool>,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object in each line.
+    Json,
+}
+
+/// The export of metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// URI of an OTLP receiver (gRPC).
+    pub otlp_endpoint: Option<String>,
+    /// Time between two exports.
+    pub otlp_interval: Duration,
 }
 
 impl Config {

@@ -24,6 +24,10 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) publisher: Vec<Spanned<Publisher>>,
     pub(super) dpdk: Option<Spanned<Dpdk>>,
+    #[serde(default)]
+    pub(super) log: Log,
+    #[serde(default)]
+    pub(super) metrics: Metrics,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,4 +148,26 @@ pub(super) struct Publisher {
 pub(super) struct Dpdk {
     pub(super) huge_pages: Option<Switch>,
     pub(super) memory_mib: Option<Spanned<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: Option<Spanned<String>>,
+    pub(super) format: Option<LogFormat>,
+    pub(super) journald: Option<Switch>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) otlp_endpoint: Option<Spanned<String>>,
+    pub(super) otlp_interval_ms: Option<Spanned<u32>>,
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-const GOOD: &str = r#"[node]
+pub(super) const GOOD: &str = r#"[node]
 id = 1
 run_dir = "/run/mstream"
 [[port]]
@@ -29,7 +29,7 @@ id = 1
 name = "feed"
 "#;
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("test.toml"), text, &[0, 1])
 }
 
@@ -118,6 +118,48 @@ fn what_cannot_be_is_refused_with_line_key_and_reason() {
             "`max_block_bytes`: 9216 is not in 64 to 1344",
         ),
         ("[[publisher]]", "[dpdk]\nmemory_mib = 64\n[[publisher]]", 21, "[dpdk] is set, but no"),
+        (
+            "[[publisher]]",
+            "[log]\nlevel = \"loud\"\n[[publisher]]",
+            22,
+            "`level`: unknown level `loud`",
+        ),
+        (
+            "[[publisher]]",
+            "[log]\nformat = \"xml\"\n[[publisher]]",
+            22,
+            "`format`: unknown variant",
+        ),
+        (
+            "[[publisher]]",
+            "[log]\njournald = \"no\"\n[[publisher]]",
+            22,
+            "`journald`: invalid value",
+        ),
+        (
+            "[[publisher]]",
+            "[metrics]\notlp_endpoint = \"127.0.0.1:4317\"\n[[publisher]]",
+            22,
+            "`otlp_endpoint`: ",
+        ),
+        (
+            "[[publisher]]",
+            "[metrics]\notlp_endpoint = \"https://c:4317\"\n[[publisher]]",
+            22,
+            "`otlp_endpoint`: only plain http is spoken; expected http://HOST:PORT",
+        ),
+        (
+            "[[publisher]]",
+            "[metrics]\notlp_interval_ms = 99\n[[publisher]]",
+            22,
+            "`otlp_interval_ms`: 99 is not in 100 to 3600000",
+        ),
+        (
+            "[[publisher]]",
+            "[metrics]\notlp_interval_ms = 100\n[[publisher]]",
+            22,
+            "`otlp_interval_ms` is set, but otlp_endpoint is not",
+        ),
         ("id = 1\nrun_dir", "id = 0\nrun_dir", 2, "`id`: node ids start at 1"),
         (
             "run_dir",
