@@ -8,7 +8,8 @@ use crate::format::{
     RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentFields,
     SegmentHeader, crc32c, record_bytes,
 };
-use crate::region::Region;
+use crate::planted::{Bug, planted};
+use crate::region::{Barrier, Region};
 use crate::tables::Life;
 use crate::wal::{AppendData, AppendError, Appended, MAX_IN_FLIGHT, RecordAt, Segment, Wal};
 
@@ -106,7 +107,9 @@ impl<R: Region> Wal<R> {
         if bytes > self.record_limit {
             return Err(AppendError::TooLarge { bytes, limit: self.record_limit });
         }
-        if self.written + bytes - self.completed_written > self.window_bytes {
+        if self.written + bytes - self.completed_written > self.window_bytes
+            && !planted(Bug::WindowNotEnforced)
+        {
             self.barrier();
             self.persisted();
             if self.written + bytes - self.completed_written > self.window_bytes {
@@ -200,10 +203,10 @@ impl<R: Region> Wal<R> {
         loop {
             self.barrier();
             self.persisted();
-            if !self.covered(self.written) {
+            let copy = self.header_copies.unwrap_or_default();
+            if !self.covered(self.written) && !planted_at_roll(copy) {
                 return false;
             }
-            let copy = self.header_copies.unwrap_or_default();
             if copy == SEGMENT_HEADER_AT.len() {
                 self.header_copies = None;
                 self.enter_segment(&header);
@@ -238,8 +241,16 @@ impl<R: Region> Wal<R> {
         let Some(slot) = self.ready.front() else { return };
         let at = u64::from(*slot) * self.region.slot_bytes() + SEGMENT_HEADER_AT[copy];
         self.region.store(at, header.as_bytes());
-        self.region.flush(at, SEGMENT_HEADER_BYTES);
-        self.note_written(SEGMENT_HEADER_BYTES as u64);
+        if planted(Bug::HeaderFlushedLate) {
+            self.note_written(SEGMENT_HEADER_BYTES as u64);
+            self.barrier();
+        }
+        if !planted(Bug::HeaderNotFlushed) {
+            self.region.flush(at, SEGMENT_HEADER_BYTES);
+        }
+        if !planted(Bug::HeaderFlushedLate) {
+            self.note_written(SEGMENT_HEADER_BYTES as u64);
+        }
     }
 
     /// Goes on in the next free slot, whose header is durable.
@@ -260,6 +271,9 @@ impl<R: Region> Wal<R> {
         let base = self.ready.front().map_or(0, |slot| u64::from(*slot) * self.region.slot_bytes());
         for copy in 0..SEGMENT_HEADER_AT.len() {
             self.write_header(copy, &header);
+            if planted(Bug::HeaderNotSynced) {
+                continue;
+            }
             self.region.sync(base, SEGMENT_DATA_AT as usize)?;
         }
         self.enter_segment(&header);
@@ -275,9 +289,11 @@ impl<R: Region> Wal<R> {
         if self.written == self.barrier_written || self.in_flight.len() == MAX_IN_FLIGHT {
             return;
         }
-        let barrier = self.region.barrier();
+        let barrier =
+            if planted(Bug::NoFence) { Barrier::default() } else { self.region.barrier() };
         self.barrier_written = self.written;
-        self.in_flight.push_back((barrier, self.lsn, self.written));
+        let lsn = self.lsn + u64::from(planted(Bug::BarrierOffByOne));
+        self.in_flight.push_back((barrier, lsn, self.written));
     }
 
     /// Every record with an lsn below the one returned was followed by a completed barrier.
@@ -288,7 +304,7 @@ impl<R: Region> Wal<R> {
         }
         let completed = self.region.completed();
         while let Some((barrier, lsn, written)) = self.in_flight.front().copied() {
-            if barrier > completed {
+            if barrier > completed && !planted(Bug::AckBeforeFence) {
                 break;
             }
             self.persisted = lsn;
@@ -309,5 +325,15 @@ impl<R: Region> Wal<R> {
 
     pub(crate) fn resume(&mut self, lsn: u64, chain: u32, time: u64) {
         (self.lsn, self.persisted, self.chain, self.time) = (lsn, lsn, chain, time);
+    }
+}
+
+/// True if a bug is planted that goes on with rolling, `copies` header copies written, without the barrier.
+#[inline(always)]
+fn planted_at_roll(copies: usize) -> bool {
+    match copies {
+        0 => planted(Bug::HeaderBeforeRoll),
+        1 => planted(Bug::HeaderCopiesTogether) || planted(Bug::RecordsBeforeHeader),
+        _ => planted(Bug::RecordsBeforeHeader),
     }
 }

@@ -13,6 +13,10 @@ pub mod format;
 mod index;
 #[expect(unsafe_code, reason = "mapped memory")]
 mod mapped;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 #[expect(unsafe_code, reason = "file locks and allocation by system calls")]
 pub mod prepare;
 mod read;

@@ -5,6 +5,7 @@ use crate::format::{
     Kind, OPENED_AT_START, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
     generation, record_bytes,
 };
+use crate::planted::{Bug, planted};
 use crate::region::{Level, Region};
 use crate::scan::{
     Found, base, check_header, fault, headless, read_header, scan, torn, void_from, written_copy,
@@ -87,7 +88,7 @@ impl<R: Region> Wal<R> {
     /// # Errors
     /// Why the log cannot be opened; nothing was changed then, unless syncing failed.
     pub fn open(
-        region: R,
+        mut region: R,
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
@@ -111,6 +112,9 @@ impl<R: Region> Wal<R> {
         report.possible_loss = found.last().is_some_and(|newest| {
             newest.header.level == Level::Process as u8 && newest.header.boot_id != config.boot_id
         });
+        if planted(Bug::WritesBeforeReading) {
+            clear_half_written(&mut region, &blank);
+        }
         let void = void_segments(&found, report.possible_loss)?;
         refuse_headless(&region, &mut blank, found.last(), report.possible_loss)?;
         let mut ends = vec![0; found.len()];
@@ -135,7 +139,10 @@ impl<R: Region> Wal<R> {
         wal.resume(1, 0, config.time_ns);
         for ((segment, end), void) in found.iter().zip(&ends).zip(&void) {
             wal.apply(segment, *end, &mut report)?;
-            wal.epoch = wal.epoch.max(segment.header.base_epoch.get()).max(segment.scan.epoch);
+            if !planted(Bug::EpochOfRecordsOnly) {
+                wal.epoch = wal.epoch.max(segment.header.base_epoch.get());
+            }
+            wal.epoch = wal.epoch.max(segment.scan.epoch);
             let time = wal.time.max(segment.scan.time);
             if *void {
                 wal.time = time;
@@ -149,7 +156,7 @@ impl<R: Region> Wal<R> {
             });
         }
         report.segments = found.len();
-        wal.epoch += 1;
+        wal.epoch += u32::from(!planted(Bug::EpochNotIncreased));
         wal.slots_made = slots.len() as u32;
         wal.ready.extend(blank);
         if wal.ready.is_empty() {
@@ -163,19 +170,15 @@ impl<R: Region> Wal<R> {
     /// Makes durable what recovery relied on. After a kill of the process the memory shows stores that a power
     /// cut could still take back: a header half wiped, the header of the newest segment, its last records.
     fn settle(&mut self, slots: &[u32]) -> std::io::Result<()> {
-        for slot in self.ready.clone() {
-            for copy in SEGMENT_HEADER_AT {
-                if written_copy(&self.region, slot, copy) {
-                    // What a torn write left: the next header in this slot starts from zeros again.
-                    let at = self.base(slot) + copy;
-                    self.region.store(at, &[0; SEGMENT_HEADER_BYTES]);
-                }
-            }
+        if !planted(Bug::HalfHeaderLeft) {
+            clear_half_written(&mut self.region, self.ready.make_contiguous());
         }
         for slot in slots {
             self.region.sync(self.base(*slot), SEGMENT_DATA_AT as usize)?;
         }
-        if let Some(newest) = self.segments.back() {
+        if let Some(newest) = self.segments.back()
+            && !planted(Bug::NotSettled)
+        {
             self.region.sync(self.base(newest.slot), self.region.slot_bytes() as usize)?;
         }
         Ok(())
@@ -279,6 +282,18 @@ impl<R: Region> Wal<R> {
 
     fn base(&self, slot: u32) -> u64 {
         u64::from(slot) * self.region.slot_bytes()
+    }
+}
+
+/// Zeroes what torn writes left in free slots: the next header in such a slot starts from zeros again.
+fn clear_half_written<R: Region>(region: &mut R, free: &[u32]) {
+    for slot in free {
+        for copy in SEGMENT_HEADER_AT {
+            if written_copy(region, *slot, copy) {
+                let at = base(region, *slot) + copy;
+                region.store(at, &[0; SEGMENT_HEADER_BYTES]);
+            }
+        }
     }
 }
 

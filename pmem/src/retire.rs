@@ -3,6 +3,7 @@
 
 use crate::format::RecordFields;
 use crate::format::{Kind, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, record_bytes};
+use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::tables::StreamSlot;
 use crate::wal::{RecordAt, Wal};
@@ -61,13 +62,15 @@ impl<R: Region> Wal<R> {
             Retire::Wiping { copies, written } => {
                 self.barrier();
                 self.persisted();
-                if !self.covered(written) {
+                if !self.covered(written) && !planted_at_wipe(copies) {
                     return;
                 }
                 if let Some(copy) = SEGMENT_HEADER_AT.get(copies) {
                     let at = u64::from(segment.slot) * self.region.slot_bytes() + copy;
                     self.region.store(at, &[0; SEGMENT_HEADER_BYTES]);
-                    self.region.flush(at, SEGMENT_HEADER_BYTES);
+                    if !planted(Bug::WipeNotFlushed) {
+                        self.region.flush(at, SEGMENT_HEADER_BYTES);
+                    }
                     self.note_written(SEGMENT_HEADER_BYTES as u64);
                     self.barrier();
                     self.retire = Retire::Wiping { copies: copies + 1, written: self.written };
@@ -134,7 +137,7 @@ impl<R: Region> Wal<R> {
 
     fn restate_stream(&mut self, slot: StreamSlot, at: RecordAt) -> Option<()> {
         let state = self.tables.streams[slot.0 as usize];
-        if state.newest == Some(at) {
+        if state.newest == Some(at) && !planted(Bug::StreamNotRestated) {
             let fields = RecordFields {
                 stream: state.id,
                 offset: state.next_offset,
@@ -157,7 +160,7 @@ impl<R: Region> Wal<R> {
         }
         let Some(slot) = self.tables.publication_slot(publisher, stream) else { return Some(()) };
         let state = self.tables.publications[slot.0 as usize];
-        if state.newest == Some(at) {
+        if state.newest == Some(at) && !planted(Bug::SequenceNotRestated) {
             let fields = RecordFields {
                 stream: self.tables.streams[stream.0 as usize].id,
                 offset: state.offset,
@@ -176,6 +179,9 @@ impl<R: Region> Wal<R> {
         let Some(life) = self.life(publisher).filter(|life| life.newest == at) else {
             return Some(());
         };
+        if planted(Bug::LifeNotRestated) {
+            return Some(());
+        }
         let fields = RecordFields {
             publisher,
             incarnation: life.incarnation,
@@ -187,4 +193,11 @@ impl<R: Region> Wal<R> {
         }
         Some(())
     }
+}
+
+/// True if a bug is planted that goes on with wiping, `copies` copies wiped, without the barrier.
+#[inline(always)]
+fn planted_at_wipe(copies: usize) -> bool {
+    // The last wait is for both copies: what was written again before them would be covered with them.
+    planted(Bug::WipeBeforeFence) && copies < 2 || planted(Bug::WipedTogether) && copies == 1
 }

@@ -4,6 +4,7 @@ use crate::format::{
     Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT,
     SEGMENT_HEADER_BYTES, SegmentHeader, crc32c, record_bytes,
 };
+use crate::planted::{Bug, planted};
 use crate::recovery::RecoveryError;
 use crate::region::Region;
 
@@ -74,17 +75,18 @@ fn follows<'a, R: Region>(
     }
     let header = RecordHeader::read(region.bytes(address, RECORD_HEADER_BYTES))?;
     let bytes = header.block_bytes.get() as usize;
-    let fits = header.generation() == generation
+    let fits = (header.generation() == generation || planted(Bug::GenerationUnchecked))
         && header.lsn.get() == scan.lsn
         && header.epoch.get() >= scan.epoch
         && header.time.get() >= scan.time
-        && header.chain.get() == header.chain_after(scan.chain)
+        && (header.chain.get() == header.chain_after(scan.chain) || planted(Bug::ChainUnchecked))
         && Kind::from_number(header.kind).is_some()
         && (header.kind == Kind::Data as u8) == (header.count.get() > 0)
         && address + record_bytes(bytes) <= end;
     let sound = fits
-        && crc32c(region.bytes(address + RECORD_HEADER_BYTES as u64, bytes))
-            == header.block_crc.get();
+        && (crc32c(region.bytes(address + RECORD_HEADER_BYTES as u64, bytes))
+            == header.block_crc.get()
+            || planted(Bug::BlockUnchecked));
     sound.then_some(header)
 }
 
@@ -96,7 +98,7 @@ pub(crate) fn scan<R: Region>(region: &R, slot: u32, header: &SegmentHeader) -> 
         end: base + SEGMENT_DATA_AT,
         lsn: header.base_lsn.get(),
         chain: header.base_chain.get(),
-        epoch: header.base_epoch.get(),
+        epoch: if planted(Bug::EpochOfRecordsOnly) { 0 } else { header.base_epoch.get() },
         time: header.time.get(),
         rolled: false,
     };
@@ -132,10 +134,15 @@ pub(crate) fn fault<R: Region>(region: &R, segment: &Found, cut: u64) -> Option<
     let generation = segment.header.generation();
     let start = base(region, segment.slot);
     let end = start + region.slot_bytes();
-    let mut address = segment.scan.end.saturating_add(segment.header.window_bytes.get());
+    let window = match () {
+        () if planted(Bug::WindowTooSmall) => LINE,
+        () if planted(Bug::WindowTooLarge) => u64::MAX,
+        () => segment.header.window_bytes.get(),
+    };
+    let mut address = segment.scan.end.saturating_add(window);
     while address.saturating_add(RECORD_HEADER_BYTES as u64) <= end {
         if let Some(header) = RecordHeader::read(region.bytes(address, RECORD_HEADER_BYTES))
-            && header.generation() == generation
+            && (header.generation() == generation || planted(Bug::GenerationUnchecked))
             && (segment.scan.lsn..cut).contains(&header.lsn.get())
         {
             let what = format!(

@@ -1,6 +1,11 @@
 //! A log under test: what was appended to it, and whether that is there.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod damage;
+pub mod oracle;
+pub mod watch;
+pub mod world;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -80,7 +85,13 @@ pub struct History {
     pub batches: Vec<Batch>,
     /// lsn, publisher, incarnation, nonce.
     pub lives: Vec<(u64, u64, u64, [u8; 16])>,
+    /// Lsns of the records that starts wrote.
+    pub starts: Vec<u64>,
+    /// Epoch of the last start that was done.
+    pub epoch: u32,
     pub time: u64,
+    /// Stream and publisher of most batches: the others' state grows old.
+    pub favourite: Option<(u64, u64)>,
 }
 
 impl History {
@@ -102,8 +113,13 @@ impl History {
         random: &mut Random,
         block: Vec<u8>,
     ) -> Result<u64, AppendError> {
-        let stream_id = STREAMS[random.below(3) as usize];
-        let publisher = PUBLISHERS[random.below(2) as usize];
+        let mut ids = (STREAMS[random.below(3) as usize], PUBLISHERS[random.below(2) as usize]);
+        if let Some(favourite) = self.favourite
+            && random.below(64) != 0
+        {
+            ids = favourite;
+        }
+        let (stream_id, publisher) = ids;
         let stream = wal.open_stream(stream_id).expect("room in the table");
         let publication = wal.open_publication(publisher, stream).expect("room in the table");
         let count = 1 + random.below(5) as u16;
@@ -138,14 +154,27 @@ impl History {
     pub fn cut(&mut self, lsn: u64) {
         self.batches.retain(|batch| batch.lsn < lsn);
         self.lives.retain(|life| life.0 < lsn);
+        self.starts.retain(|start| *start < lsn);
+    }
+
+    /// Notes a start that is done, whose epoch record is the last one.
+    pub fn started<R: Region>(&mut self, wal: &Wal<R>) {
+        self.starts.push(wal.appended() - 1);
+        self.epoch = self.epoch.max(wal.epoch());
     }
 
     /// Compares a log with this history: states of streams, publications and lives, and every batch from each
     /// stream's earliest offset on. What differs first, if anything.
     pub fn check<R: Region>(&self, wal: &mut Wal<R>) -> Result<(), String> {
+        self.check_below(wal, u64::MAX)
+    }
+
+    /// Compares a log with what stands below `end` in this history.
+    pub fn check_below<R: Region>(&self, wal: &mut Wal<R>, end: u64) -> Result<(), String> {
         let mut next: HashMap<u64, u64> = HashMap::new();
         let mut publications: HashMap<(u64, u64), (u64, u64)> = HashMap::new();
-        for batch in &self.batches {
+        let batches = || self.batches.iter().filter(|batch| batch.lsn < end);
+        for batch in batches() {
             let behind = batch.offset + u64::from(batch.count);
             next.insert(batch.stream, behind);
             let last = batch.sequence + u64::from(batch.count) - 1;
@@ -167,9 +196,7 @@ impl History {
                     return Err(format!("{publisher} in {id}: {found:?} not {expected:?}"));
                 }
             }
-            let held = self
-                .batches
-                .iter()
+            let held = batches()
                 .filter(|batch| batch.stream == id && batch.offset >= state.earliest_offset);
             let mut from = state.earliest_offset;
             for batch in held {
@@ -195,7 +222,7 @@ impl History {
             }
         }
         for publisher in PUBLISHERS {
-            let expected = self.lives.iter().rfind(|life| life.1 == publisher);
+            let expected = self.lives.iter().rfind(|life| life.1 == publisher && life.0 < end);
             let found = wal.life(publisher).map(|life| (life.incarnation, life.nonce));
             if found != expected.map(|life| (life.2, life.3)) {
                 return Err(format!("life of {publisher}: {found:?} not {expected:?}"));

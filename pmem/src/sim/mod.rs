@@ -1,0 +1,271 @@
+//! A region in private memory that can lose power: the persistence model (`docs/persistence-model.md`).
+//!
+//! Stores are kept as pieces of one 64-byte line each. A piece is *pending* when it was stored, *flushed* when it
+//! was written back (a streamed one is so at once), *fenced* when a barrier behind that completed. Nothing is held
+//! back for sure, and nothing is durable for sure before it is fenced: [`Survivors`] are what a crash leaves.
+
+mod crash;
+
+use std::collections::VecDeque;
+
+pub use crash::{Order, Survivors};
+
+use crate::region::{Barrier, Level, Region};
+
+const LINE: u64 = 64;
+const WORD: usize = 8;
+
+/// How a pending piece gets durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Through the cache, not written back.
+    Cached,
+    /// Through the cache, written back: the next barrier covers it.
+    Flushed,
+    /// Past the cache: the next barrier covers it.
+    Streamed,
+}
+
+/// The part of a store that falls into one line.
+#[derive(Clone, Debug)]
+struct Piece {
+    /// Number of the line.
+    line: u64,
+    /// The line behind the store; only the words of `covers` count.
+    bytes: [u8; LINE as usize],
+    /// The words that the store touched, a bit each.
+    covers: u8,
+    way: Way,
+    /// Number of the barrier that covers it, 0: none yet.
+    barrier: u64,
+}
+
+impl Piece {
+    /// Puts the words of `mask` into `memory`.
+    fn apply(&self, memory: &mut [u8], mask: u8) {
+        let line = (self.line * LINE) as usize;
+        for word in 0..LINE as usize / WORD {
+            if mask & self.covers & 1 << word != 0 {
+                let at = line + word * WORD;
+                memory[at..at + WORD].copy_from_slice(&self.bytes[word * WORD..][..WORD]);
+            }
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct SimRegion {
+    memory: Vec<u8>,
+    /// What is durable for sure.
+    durable: Vec<u8>,
+    /// What is not, in program order.
+    pending: Vec<Piece>,
+    slot_bytes: u64,
+    window_bytes: u64,
+    level: Level,
+    order: Order,
+    barriers: u64,
+    completed: u64,
+    delay: u64,
+    polls: u64,
+    due: VecDeque<(u64, u64)>,
+}
+
+impl SimRegion {
+    /// A region of `slots` zeroed slots, persistent memory, whose barriers complete `delay` calls of
+    /// [`Region::completed`] later.
+    pub fn new(slots: u32, slot_bytes: u64, delay: u64) -> SimRegion {
+        let bytes = (u64::from(slots) * slot_bytes) as usize;
+        SimRegion {
+            memory: vec![0; bytes],
+            durable: vec![0; bytes],
+            pending: Vec::new(),
+            slot_bytes,
+            window_bytes: 64 * 1024,
+            level: Level::Pmem,
+            order: Order::default(),
+            barriers: 0,
+            completed: 0,
+            delay,
+            polls: 0,
+            due: VecDeque::new(),
+        }
+    }
+
+    /// The same region with another W, in bytes.
+    pub fn with_window(self, window_bytes: u64) -> SimRegion {
+        SimRegion { window_bytes, ..self }
+    }
+
+    /// The same region on another medium. At `media-sync` a barrier covers every store before it; at `process`
+    /// barriers make nothing durable, only [`Region::sync`] does.
+    pub fn with_level(self, level: Level) -> SimRegion {
+        SimRegion { level, ..self }
+    }
+
+    /// The same region whose pieces survive in another order.
+    pub fn with_order(self, order: Order) -> SimRegion {
+        SimRegion { order, ..self }
+    }
+
+    /// The region after a kill of the process, all of whose stores are durable since.
+    pub fn after_kill(&self) -> SimRegion {
+        self.image(self.memory.clone())
+    }
+
+    /// The region after a power cut that kept what is durable and nothing else.
+    pub fn after_power_cut(&self) -> SimRegion {
+        self.image(self.durable.clone())
+    }
+
+    /// The region after a power cut of which these survive.
+    ///
+    /// # Panics
+    /// If `survivors` were made for another state of the region.
+    pub fn after_crash(&self, survivors: &Survivors) -> SimRegion {
+        assert_eq!(survivors.0.len(), self.pending.len(), "survivors of this state");
+        let mut bytes = self.durable.clone();
+        for (piece, mask) in self.pending.iter().zip(&survivors.0) {
+            piece.apply(&mut bytes, *mask);
+        }
+        self.image(bytes)
+    }
+
+    /// The region after a power cut that kept an arbitrary part of what was not durable yet, picked by
+    /// `random` (each call gives 64 random bits).
+    pub fn after_random_power_cut(&self, random: impl FnMut() -> u64) -> SimRegion {
+        self.after_crash(&self.random_survivors(random))
+    }
+
+    /// Damage: replaces `with.len()` bytes at `at`, in memory and medium.
+    pub fn damage(&mut self, at: u64, with: &[u8]) {
+        let range = at as usize..at as usize + with.len();
+        self.memory[range.clone()].copy_from_slice(with);
+        self.durable[range].copy_from_slice(with);
+    }
+
+    fn image(&self, bytes: Vec<u8>) -> SimRegion {
+        SimRegion {
+            durable: bytes.clone(),
+            memory: bytes,
+            pending: Vec::new(),
+            due: VecDeque::new(),
+            ..*self
+        }
+    }
+
+    fn keep(&mut self, at: u64, bytes: &[u8], way: Way) {
+        let end = at + bytes.len() as u64;
+        self.memory[at as usize..end as usize].copy_from_slice(bytes);
+        for line in at / LINE..end.div_ceil(LINE) {
+            let start = line * LINE;
+            let mut covers = 0;
+            for word in 0..LINE / WORD as u64 {
+                let word_at = start + word * WORD as u64;
+                covers |= u8::from(word_at < end && at < word_at + WORD as u64) << word;
+            }
+            let mut whole = [0; LINE as usize];
+            whole.copy_from_slice(&self.memory[start as usize..][..LINE as usize]);
+            self.pending.push(Piece { line, bytes: whole, covers, way, barrier: 0 });
+        }
+    }
+
+    /// Makes the pieces that `covered` picks durable. What was stored to the same words before them is
+    /// superseded.
+    fn settle(&mut self, covered: impl Fn(&Piece) -> bool) {
+        let mut kept: Vec<Piece> = Vec::with_capacity(self.pending.len());
+        for piece in self.pending.drain(..) {
+            if covered(&piece) {
+                piece.apply(&mut self.durable, u8::MAX);
+                for older in kept.iter_mut().filter(|older| older.line == piece.line) {
+                    older.covers &= !piece.covers;
+                }
+            } else {
+                kept.push(piece);
+            }
+        }
+        kept.retain(|piece| piece.covers != 0);
+        self.pending = kept;
+    }
+}
+
+impl Region for SimRegion {
+    fn level(&self) -> Level {
+        self.level
+    }
+
+    fn slot_bytes(&self) -> u64 {
+        self.slot_bytes
+    }
+
+    fn slots(&self) -> u32 {
+        (self.memory.len() as u64 / self.slot_bytes) as u32
+    }
+
+    fn window_bytes(&self) -> u64 {
+        self.window_bytes
+    }
+
+    fn store(&mut self, at: u64, bytes: &[u8]) {
+        self.keep(at, bytes, Way::Cached);
+    }
+
+    fn stream(&mut self, at: u64, bytes: &[u8]) {
+        assert!(
+            at.is_multiple_of(LINE) && (bytes.len() as u64).is_multiple_of(LINE),
+            "streaming stores are of whole lines"
+        );
+        self.keep(at, bytes, Way::Streamed);
+    }
+
+    fn flush(&mut self, at: u64, len: usize) {
+        for piece in &mut self.pending {
+            let line = piece.line * LINE;
+            if piece.way == Way::Cached && line < at + len as u64 && at < line + LINE {
+                piece.way = Way::Flushed;
+            }
+        }
+    }
+
+    fn barrier(&mut self) -> Barrier {
+        self.barriers += 1;
+        // Where a sync thread writes what was stored, nothing has to be flushed for it.
+        let all = self.level == Level::MediaSync;
+        for piece in &mut self.pending {
+            if piece.barrier == 0 && (all || piece.way != Way::Cached) {
+                piece.barrier = self.barriers;
+            }
+        }
+        self.due.push_back((self.barriers, self.polls + self.delay));
+        Barrier(self.barriers)
+    }
+
+    fn completed(&mut self) -> Barrier {
+        let before = self.completed;
+        while let Some((barrier, due)) = self.due.front().copied()
+            && due <= self.polls
+        {
+            self.completed = barrier;
+            self.due.pop_front();
+        }
+        self.polls += 1;
+        let completed = self.completed;
+        if completed > before && self.level != Level::Process {
+            self.settle(|piece| piece.barrier != 0 && piece.barrier <= completed);
+        }
+        Barrier(completed)
+    }
+
+    fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        &self.memory[at as usize..at as usize + len]
+    }
+
+    fn prefetch(&self, _: u64) {}
+
+    fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()> {
+        let lines = at / LINE..(at + len as u64).div_ceil(LINE);
+        self.settle(|piece| lines.contains(&piece.line));
+        Ok(())
+    }
+}

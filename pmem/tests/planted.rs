@@ -1,0 +1,39 @@
+//! Bugs planted in the log's own code, each of which the persistence model must find. Debug builds only: a release build
+//! holds no switch to plant them with.
+#![cfg(debug_assertions)]
+
+mod common;
+
+use common::world::World;
+use mstream_pmem::planted::{Bug, plant};
+
+/// Seeds to try for each bug.
+const SEEDS: u64 = 80;
+
+/// Plays worlds until one fails: the seed, how many images were looked at, and what was said.
+fn hunt() -> Option<(u64, u64, String)> {
+    let mut images = 0;
+    (1..=SEEDS).find_map(|seed| {
+        let (tally, outcome) = World::of(seed).play();
+        images += tally.images;
+        outcome.err().map(|what| (seed, images, what))
+    })
+}
+
+#[test]
+fn each_planted_bug_is_found() {
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        plant(Some(*bug));
+        match hunt() {
+            Some((seeds, images, what)) => {
+                let what: String =
+                    what.lines().next().unwrap_or_default().chars().take(150).collect();
+                println!("{bug:?}: {seeds} seeds, {images} images: {what}");
+            }
+            None => missed.push(bug),
+        }
+    }
+    plant(None);
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}

@@ -1,0 +1,34 @@
+//! Long random histories with crashes at a sample of their steps: while appending, rolling, recycling, starting, and
+//! inside the recovery of the crash before.
+//!
+//! `MSTREAM_MODEL_SEEDS=A..=B` plays other seeds.
+
+mod common;
+
+use common::world::{Tally, World};
+
+/// The seeds to play.
+fn seeds(default: std::ops::RangeInclusive<u64>) -> std::ops::RangeInclusive<u64> {
+    let Ok(text) = std::env::var("MSTREAM_MODEL_SEEDS") else { return default };
+    let range = text
+        .split_once("..=")
+        .and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
+    range.unwrap_or_else(|| panic!("MSTREAM_MODEL_SEEDS={text}: not of the form A..=B"))
+}
+
+#[test]
+fn long_histories() {
+    let seeds = seeds(1..=30);
+    // One seed alone may be a short history.
+    let single = seeds.start() == seeds.end();
+    let mut sum = Tally::default();
+    for seed in seeds {
+        let (tally, outcome) = World::of(seed).play();
+        outcome.unwrap_or_else(|what| panic!("{what}"));
+        sum.images += tally.images;
+        sum.records += tally.records;
+        sum.acknowledged += tally.acknowledged;
+        sum.damages += tally.damages;
+    }
+    assert!(single || sum.images > 10_000 && sum.acknowledged > 1000, "too few: {sum:?}");
+}
