@@ -1,6 +1,7 @@
 //! Bugs planted in the log's own code, each of which the persistence model must find. Debug builds only: a release build
 //! holds no switch to plant them with.
 #![cfg(debug_assertions)]
+#![expect(clippy::print_stdout, reason = "the list of what was found, for who asks for it")]
 
 mod common;
 
