@@ -86,7 +86,10 @@ impl PortSeed {
             ip: port.ip.octets(),
             mac: port.mac.unwrap_or_default(),
             frames: port.frames,
-            addressed: matches!(port.driver, Driver::Socket | Driver::Dpdk(Device::Tap { .. })),
+            addressed: matches!(
+                port.driver,
+                Driver::Socket | Driver::Dpdk(Device::Tap { .. } | Device::AfXdp { .. })
+            ),
             driver,
         };
         Ok((seed, listener))
@@ -120,6 +123,7 @@ fn kind(device: &Device) -> Kind {
             let role = if *server { MemifRole::Server } else { MemifRole::Client };
             Kind::Memif(MemifConfig { id: *id, ..MemifConfig::new(socket, role) })
         }
+        Device::AfXdp { interface } => Kind::AfXdp { interface: interface.clone(), queue: 0 },
         Device::Tap { interface } => Kind::Tap { interface: interface.clone(), mac: None },
         Device::Ring => Kind::Ring,
         Device::Null => Kind::Null { frame_bytes: NULL_FRAME_BYTES },

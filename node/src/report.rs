@@ -82,6 +82,7 @@ pub(crate) fn describe(port: &Port, udp_port: u16) -> String {
         Driver::Memif { socket, .. } => format!("memif {}", socket.display()),
         Driver::Socket => "kernel socket".to_string(),
         Driver::Dpdk(Device::Memif { socket, .. }) => format!("DPDK memif {}", socket.display()),
+        Driver::Dpdk(Device::AfXdp { interface }) => format!("AF_XDP {interface}"),
         Driver::Dpdk(Device::Tap { interface }) => format!("DPDK tap {interface}"),
         Driver::Dpdk(Device::Ring) => "DPDK ring".to_string(),
         Driver::Dpdk(Device::Null) => "DPDK null".to_string(),

@@ -129,6 +129,11 @@ pub enum Device {
         /// Id of the interface on that socket.
         id: u32,
     },
+    /// DPDK's net_af_xdp.
+    AfXdp {
+        /// Name of the kernel interface.
+        interface: String,
+    },
     /// DPDK's net_tap.
     Tap {
         /// Name of the kernel interface that it makes.

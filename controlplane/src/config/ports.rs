@@ -119,8 +119,7 @@ fn device(
     problems: &mut Collector<'_>,
 ) -> Device {
     let Some(device) = &port.device else {
-        let reason =
-            "`device`: a dpdk port needs device = \"memif\", \"tap\", \"ring\" or \"null\"";
+        let reason = "`device`: a dpdk port needs device = \"memif\", \"tap\", \"af_xdp\", \"ring\" or \"null\"";
         problems.add(span.clone(), reason);
         return Device::Null;
     };
@@ -135,8 +134,10 @@ fn device(
             problems.add(at, format!("`{key}` is only for device = \"memif\""));
         }
     }
-    if let (Some(interface), true) = (&port.interface, device != raw::Device::Tap) {
-        problems.add(interface.span(), "`interface` is only for device = \"tap\"");
+    let named = matches!(device, raw::Device::Tap | raw::Device::AfXdp);
+    if let (Some(interface), false) = (&port.interface, named) {
+        let reason = "`interface` is only for device = \"tap\" or \"af_xdp\"";
+        problems.add(interface.span(), reason);
     }
     match device {
         raw::Device::Memif => Device::Memif {
@@ -144,25 +145,29 @@ fn device(
             server: port.role.as_ref().is_none_or(|role| *role.get_ref() == raw::Role::Server),
             id: port.id.as_ref().map_or(0, |id| *id.get_ref()),
         },
-        raw::Device::Tap => {
-            let interface = port.interface.as_ref().map(|name| name.get_ref().clone());
-            let sound = |name: &String| {
-                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-                (1..=MAX_INTERFACE).contains(&name.len()) && name.bytes().all(plain)
-            };
-            if !interface.as_ref().is_some_and(sound) {
-                let at = port.interface.as_ref().map_or(span.clone(), Spanned::span);
-                let reason = format!(
-                    "`interface`: a tap needs the name of the kernel interface to make, 1 to \
-                     {MAX_INTERFACE} letters, digits, `-`, `_` or `.`"
-                );
-                problems.add(at, reason);
-            }
-            Device::Tap { interface: interface.unwrap_or_default() }
-        }
+        raw::Device::AfXdp => Device::AfXdp { interface: interface(port, span, problems) },
+        raw::Device::Tap => Device::Tap { interface: interface(port, span, problems) },
         raw::Device::Ring => Device::Ring,
         raw::Device::Null => Device::Null,
     }
+}
+
+/// The name of a kernel interface.
+fn interface(port: &raw::Port, span: &Range<usize>, problems: &mut Collector<'_>) -> String {
+    let name = port.interface.as_ref().map(|name| name.get_ref().clone());
+    let sound = |name: &String| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (1..=MAX_INTERFACE).contains(&name.len()) && name.bytes().all(plain)
+    };
+    if !name.as_ref().is_some_and(sound) {
+        let at = port.interface.as_ref().map_or(span.clone(), Spanned::span);
+        let reason = format!(
+            "`interface`: a tap needs the name of the kernel interface to make, an af_xdp device that of one \
+             there is: 1 to {MAX_INTERFACE} letters, digits, `-`, `_` or `.`"
+        );
+        problems.add(at, reason);
+    }
+    name.unwrap_or_default()
 }
 
 /// The path of a memif socket; a relative one is below the run directory.

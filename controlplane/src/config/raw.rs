@@ -52,9 +52,10 @@ pub(super) enum Driver {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Device {
     Memif,
+    AfXdp,
     Tap,
     Ring,
     Null,

@@ -272,6 +272,8 @@ fn dpdk_devices_take_their_own_keys() {
     assert_eq!(memif.ports[0].driver, Driver::Dpdk(expected));
     let wrong = parse(&device("device = \"ring\"\ninterface = \"x\"")).expect_err("not for it");
     assert!(wrong.to_string().contains(":9: `interface` is only for"), "{wrong}");
+    let af_xdp = parse(&device("device = \"af_xdp\"\ninterface = \"eth1\"")).expect("sound");
+    assert_eq!(af_xdp.ports[0].driver, Driver::Dpdk(Device::AfXdp { interface: "eth1".into() }));
     let wrong = parse(&device("device = \"tap\"\ninterface = \"a b\"")).expect_err("not a name");
     assert!(wrong.to_string().contains(":9: `interface`: "), "{wrong}");
 }

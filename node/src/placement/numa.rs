@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mstream_controlplane::Config;
 use mstream_controlplane::budget::Medium;
-use mstream_controlplane::config::Driver;
+use mstream_controlplane::config::{Device, Driver};
 
 use super::memory::{PageSize, log_bytes, page_size};
 use super::{Finding, Host, by_core, joined};
@@ -29,6 +29,7 @@ pub(super) fn check(host: &Host, config: &Config, findings: &mut Vec<Finding>) {
 /// The device that a port's frames pass, by interface or PCI address.
 fn nic(driver: &Driver) -> Option<&str> {
     match driver {
+        Driver::Dpdk(Device::AfXdp { interface }) => Some(interface),
         Driver::Memif { .. } | Driver::Socket | Driver::Dpdk(_) => None,
     }
 }

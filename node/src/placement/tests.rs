@@ -344,6 +344,19 @@ fn a_log_on_a_device_of_another_node() {
 }
 
 #[test]
+fn a_nic_of_another_node() {
+    let made = made(two_nodes(), &[]);
+    let af_xdp = "driver = \"dpdk\"\n    device = \"af_xdp\"\n    interface = \"eth0\"";
+    let text =
+        CONFIG.replace("driver = \"memif\"", af_xdp).replace("    socket = \"a.sock\"\n", "");
+    let text = format!("{text}[dpdk]\nhuge_pages = false\n");
+    let finding = only(&findings(&made.host, &config(&text)), "numa-nic");
+    assert!(finding.text.contains("port a (eth0) is on NUMA node 1"), "{finding:?}");
+    assert!(finding.remedy.contains("one of 2, 3"), "{finding:?}");
+    assert_eq!(findings(&made.host, &config(&text.replace("core = 1", "core = 3"))), []);
+}
+
+#[test]
 fn a_log_on_a_tmpfs_of_ordinary_pages() {
     for (options, wrong) in [("rw,size=1g", true), ("rw,huge=always", false)] {
         let mounts = format!("/dev/sda / ext4 rw 0 0\ntmpfs /nowhere tmpfs {options} 0 0\n");

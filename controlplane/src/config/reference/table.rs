@@ -156,16 +156,16 @@ pub(super) const SECTIONS: &[Section] = &[
                 "device",
                 "word",
                 Refused,
-                "`\"memif\"`, `\"tap\"`, `\"ring\"`, `\"null\"`; only dpdk",
+                "`\"memif\"`, `\"tap\"`, `\"af_xdp\"`, `\"ring\"`, `\"null\"`; only dpdk",
                 "The DPDK device: DPDK's own memif for one trusted client, a kernel interface that mstreamd makes, \
-                 one that gives back what is sent, one that does nothing.",
+                 a kernel interface that it takes over, one that gives back what is sent, one that does nothing.",
             ),
             key(
                 "interface",
                 "text",
                 Refused,
-                "1 to 15 characters; only dpdk with device tap",
-                "Name of the kernel interface.",
+                "1 to 15 characters; only dpdk with device tap or af_xdp",
+                "Name of the kernel interface: with tap of the one to make, with af_xdp of one that is there and up.",
             ),
             key(
                 "role",
