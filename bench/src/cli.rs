@@ -36,6 +36,9 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Reads a stream of a running appliance and checks its offsets.
     Subscribe(SubscribeArgs),
+    /// The raw kernel UDP echo that a run over AF_XDP starts beside the appliance.
+    #[command(hide = true)]
+    UdpEcho(UdpEchoArgs),
     /// Market-data sessions: NASDAQ TotalView-ITCH 5.0 in BinaryFILE framing.
     #[command(subcommand)]
     Itch(ItchCommand),
@@ -51,8 +54,21 @@ pub(crate) enum PortKind {
     /// An interface of the kernel that DPDK's net_tap makes, in a network namespace of this run (root only);
     /// the client uses a kernel UDP socket.
     DpdkTap,
+    /// A veth pair between two network namespaces of this run (root only): the appliance's end through DPDK's
+    /// net_af_xdp, the client's through a kernel UDP socket. The floor is a raw kernel UDP echo over a second
+    /// pair.
+    #[value(alias = "af_xdp")]
+    AfXdp,
     /// Kernel UDP sockets over loopback.
     Socket,
+}
+
+/// Other systems that are measured in turns with the appliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PeerKind {
+    /// An Aeron echo over the kernel echo's veth pair, and Aeron publishing to itself; scripts/build-aeron
+    /// builds it.
+    Aeron,
 }
 
 /// What a client does when a poll found nothing.
@@ -94,6 +110,9 @@ pub(crate) struct MeasureArgs {
     /// Port between client and appliance
     #[arg(long, value_enum, default_value = "memif")]
     pub(crate) port: PortKind,
+    /// Measure other systems in turns with the appliance; needs --port af-xdp
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "rate")]
+    pub(crate) peers: Vec<PeerKind>,
     /// Seed of the messages' content
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
@@ -119,6 +138,16 @@ pub(crate) struct MeasureArgs {
     /// Stream of the target, by name or id
     #[arg(long, value_name = "NAME|ID", default_value = "bench", requires = "target", value_parser = stream)]
     pub(crate) stream: StreamRef,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UdpEchoArgs {
+    /// Address of its socket
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) bind: SocketAddrV4,
+    /// Core that it spins on
+    #[arg(long, value_name = "N")]
+    pub(crate) core: usize,
 }
 
 /// Where the appliance is.

@@ -41,6 +41,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Latency(args) => measure::run(&[Scenario::Latency], &args),
         Command::Throughput(args) => measure::run(&[Scenario::Throughput], &args),
         Command::All(args) => measure::run(&Scenario::ALL, &args),
+        Command::UdpEcho(args) => measure::udp_echo(&args),
         Command::Publish(args) => clients::publish(&args),
         Command::Subscribe(args) => clients::subscribe(&args),
         Command::Itch(command) => itch_command::run(&command),

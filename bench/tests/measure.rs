@@ -82,6 +82,36 @@ fn every_scenario_over_memif_and_sockets() {
     }
 }
 
+/// True if this process may make network namespaces and the tools for it are there.
+fn may_make_namespaces() -> bool {
+    let made = Command::new("unshare").args(["--net", "ip", "link"]).output();
+    let ethtool = Command::new("ethtool").arg("--version").output();
+    made.is_ok_and(|made| made.status.success()) && ethtool.is_ok()
+}
+
+#[test]
+fn latency_over_af_xdp_beside_the_kernel_echo() {
+    const NAME: &str = "latency_over_af_xdp_beside_the_kernel_echo";
+    if mstreamd(NAME).is_none() {
+        return;
+    }
+    if !may_make_namespaces() {
+        eprintln!("SKIP {NAME}: network namespaces or ethtool are missing");
+        return;
+    }
+    let latency = measured(&["latency", "--port", "af-xdp"]);
+    check(&latency, "latency", true);
+    assert_eq!(latency["durability"], "process");
+    assert_eq!(latency["peers"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn peers_are_measured_over_af_xdp_only_and_must_be_built() {
+    let output = bench().args(["latency", "--peers", "aeron"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2), "{}", complaint(&output));
+    assert!(complaint(&output).contains("--port af-xdp"), "{}", complaint(&output));
+}
+
 #[test]
 fn a_missed_rate_is_a_failure() {
     if mstreamd("a_missed_rate_is_a_failure").is_none() {

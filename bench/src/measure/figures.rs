@@ -1,9 +1,10 @@
 //! Figures of runs, as they are written down.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Scenario;
+use super::aeron::PeerRecord;
 use super::driver::Load;
 use super::host::Host;
 use super::run::Measured;
@@ -15,7 +16,7 @@ const STEAL_LIMIT: f64 = 1.0;
 const RATE_REACHED: f64 = 0.99;
 
 /// Latency percentiles in ns.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50: u64,
     pub(crate) p90: u64,
@@ -25,12 +26,24 @@ pub(crate) struct Percentiles {
     pub(crate) max: u64,
 }
 
-/// How many times the floor the latency is.
+/// How many times another latency one is.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Ratio {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p99_9: f64,
+}
+
+/// Another system under the same load.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    /// What it did, in words.
+    pub(crate) shape: &'static str,
+    pub(crate) latency_ns: Percentiles,
+    pub(crate) throughput_msgs_per_s: f64,
+    /// How many times the appliance's latency its own is.
+    pub(crate) ratio: Ratio,
 }
 
 /// One run, or medians over several.
@@ -61,6 +74,8 @@ pub(crate) struct Figures {
     /// Messages per second that the echo sent back under the same load.
     pub(crate) floor_msgs_per_s: Option<f64>,
     pub(crate) ratio: Option<Ratio>,
+    /// Other systems, in turns of the same run.
+    pub(crate) peers: Vec<Peer>,
     pub(crate) steal_percent: f64,
     /// False when client and appliance shared a core.
     pub(crate) meaningful: bool,
@@ -114,6 +129,36 @@ impl Ratio {
             p99: part(latency.p99, floor.p99),
             p99_9: part(latency.p99_9, floor.p99_9),
         }
+    }
+}
+
+impl Peer {
+    fn of(record: &PeerRecord, appliance: &Percentiles) -> Peer {
+        Peer {
+            name: record.name,
+            shape: record.shape,
+            latency_ns: record.latency_ns,
+            throughput_msgs_per_s: (record.messages as f64 * 1e9 / record.ns.max(1) as f64).round(),
+            ratio: Ratio::of(&record.latency_ns, appliance),
+        }
+    }
+
+    /// The peer at `at` of each run.
+    fn median(runs: &[Figures], at: usize) -> Option<Peer> {
+        let peers: Vec<_> = runs.iter().filter_map(|run| run.peers.get(at)).collect();
+        let middle =
+            |get: fn(&Peer) -> f64| median_f64(peers.iter().map(|peer| get(peer)).collect());
+        let latency: Vec<_> = peers.iter().map(|peer| peer.latency_ns).collect();
+        Some(Peer {
+            latency_ns: Percentiles::median(&latency),
+            throughput_msgs_per_s: middle(|peer| peer.throughput_msgs_per_s),
+            ratio: Ratio {
+                p50: middle(|peer| peer.ratio.p50),
+                p99: middle(|peer| peer.ratio.p99),
+                p99_9: middle(|peer| peer.ratio.p99_9),
+            },
+            ..(*peers.first()?).clone()
+        })
     }
 }
 
@@ -200,6 +245,7 @@ impl Figures {
             floor_ns,
             floor_msgs_per_s: floor.map(|floor| per_second(floor.messages, floor.ns)),
             ratio: floor_ns.map(|floor_ns| Ratio::of(&latency_ns, &floor_ns)),
+            peers: measured.peers.iter().map(|peer| Peer::of(peer, &latency_ns)).collect(),
             steal_percent: round2(measured.steal_percent),
             meaningful: given.meaningful,
             remarks: Vec::new(),
@@ -227,6 +273,10 @@ impl Figures {
                 let reached = self.throughput_msgs_per_s;
                 self.fail(format!("missed its rate: {reached:.0} of {rate} messages/s"));
             }
+        }
+        for peer in measured.peers.iter().filter(|peer| peer.wrong > 0) {
+            let PeerRecord { name, shape, wrong, .. } = peer;
+            self.remarks.push(format!("{name} ({shape}): {wrong} messages were not the next one"));
         }
         if let (Some(app), Some(floor)) = (&measured.app, &measured.floor) {
             if floor.given_up > 0 {
@@ -283,6 +333,7 @@ impl Figures {
                 p99: ratio(|ratio| ratio.p99),
                 p99_9: ratio(|ratio| ratio.p99_9),
             }),
+            peers: (0..first.peers.len()).filter_map(|at| Peer::median(runs, at)).collect(),
             steal_percent: middle(|run| run.steal_percent),
             remarks,
             failed: runs.iter().any(|run| run.failed),

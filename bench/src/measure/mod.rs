@@ -1,5 +1,6 @@
 //! Measurements: an appliance and the floor under it, in turns of one run.
 
+mod aeron;
 mod app_lane;
 mod clock;
 mod cores;
@@ -14,6 +15,8 @@ mod run;
 mod setting;
 mod table;
 mod tap;
+mod udp_echo;
+mod veth;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +29,8 @@ use self::figures::{Figures, Given, Report};
 use self::host::Host;
 use self::plot::Curve;
 use self::run::{Plan, message_bytes};
+pub(crate) use self::udp_echo::run as udp_echo;
+use self::veth::Veth;
 use crate::cli::{Cli, MeasureArgs, PortKind};
 use crate::interrupt::Interrupt;
 use crate::{Failure, replace_file, say};
@@ -87,15 +92,18 @@ pub(crate) fn run(scenarios: &[Scenario], args: &MeasureArgs) -> Result<(), Fail
     let interrupt = Interrupt::take()?;
     let cores = Cores::choose(args.server_core, args.client_core)?;
     let host = Host::now();
-    if args.port == PortKind::DpdkTap && args.target.is_none() {
-        tap::enter_namespace()?;
-    }
+    let veth = match args.port {
+        _ if args.target.is_some() => None,
+        PortKind::DpdkTap => tap::enter_namespace("--port dpdk-tap").map(|()| None)?,
+        PortKind::AfXdp => Some(Veth::make()?),
+        PortKind::Memif | PortKind::DpdkMemif | PortKind::Socket => None,
+    };
     // A target has no echo beside it.
     let possible = |scenario: &&Scenario| args.target.is_none() || **scenario != Scenario::Floor;
     let measured = scenarios
         .iter()
         .filter(possible)
-        .map(|scenario| measure(*scenario, args, cores, &host, &interrupt))
+        .map(|scenario| measure(*scenario, args, cores, veth.as_ref(), &host, &interrupt))
         .collect::<Result<Vec<_>, _>>()?;
     let reports: Vec<_> = measured.iter().map(|(report, _)| report).collect();
     let text = table::of(&reports, &host);
@@ -124,6 +132,8 @@ fn refuse_what_cannot_be(scenarios: &[Scenario], args: &MeasureArgs) {
             args.batch.unwrap_or(1),
             args.size
         )
+    } else if !args.peers.is_empty() && args.port != PortKind::AfXdp {
+        "--peers: they are measured over the veth pairs of --port af-xdp".to_string()
     } else if args.target.is_some() && scenarios == [Scenario::Floor] {
         "--target: the floor is measured with an echo of this program's own".to_string()
     } else {
@@ -137,12 +147,14 @@ fn measure(
     scenario: Scenario,
     args: &MeasureArgs,
     cores: Cores,
+    veth: Option<&Veth>,
     host: &Host,
     interrupt: &Interrupt,
 ) -> Result<(Report, Vec<Curve>), Failure> {
     let plan = Plan {
         args,
         load: scenario.load(args),
+        veth,
         floor_only: scenario == Scenario::Floor,
         interrupt: interrupt.clone(),
     };

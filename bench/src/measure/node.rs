@@ -1,4 +1,4 @@
-//! `mstreamd` as a process of this run: started, stopped and continued in turns, ended whatever happens.
+//! `mstreamd`, and others in its place, as processes of this run: started, stopped and continued in turns, ended whatever happens.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::os::unix::process::CommandExt;
 
+use super::veth::Veth;
 use crate::Failure;
 use crate::interrupt::Interrupt;
 
@@ -33,7 +34,7 @@ pub(crate) fn program() -> Result<PathBuf, Failure> {
     ))
 }
 
-/// A running `mstreamd`. Dropping it ends it.
+/// A running program in the server's place. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Node {
     child: Child,
@@ -42,24 +43,42 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts it with the configuration at `config` and waits until it is ready.
-    pub(crate) fn start(
+    /// `mstreamd` with the configuration at `config`, or its echo.
+    pub(crate) fn mstreamd(
         program: &Path,
         config: &Path,
         echo: bool,
+        veth: Option<&Veth>,
         interrupt: &Interrupt,
     ) -> Result<Node, Failure> {
         let name = if echo { "mstreamd --echo" } else { "mstreamd" };
-        let (stdout, stderr) = (config.with_extension("out"), config.with_extension("err"));
+        let mut command = Command::new(program);
+        command.arg("--config").arg(config).args(echo.then_some("--echo"));
+        Node::start(name, command, config, veth, interrupt)
+    }
+
+    /// Starts a program, in the server's namespace if there is one, and waits until it says that it is ready.
+    /// What it says goes to files named like `files`.
+    pub(crate) fn start(
+        name: &'static str,
+        mut command: Command,
+        files: &Path,
+        veth: Option<&Veth>,
+        interrupt: &Interrupt,
+    ) -> Result<Node, Failure> {
+        let (stdout, stderr) = (files.with_extension("out"), files.with_extension("err"));
         let create = |path: &Path| {
             File::create(path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        let mut command = Command::new(program);
-        command.arg("--config").arg(config).args(echo.then_some("--echo"));
         // A group of its own: Ctrl-C is for this program, which then ends what it started.
         command.process_group(0).stdin(Stdio::null());
         command.stdout(create(&stdout)?).stderr(create(&stderr)?);
-        let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let spawned = match veth {
+            Some(veth) => veth.in_server(|| command.spawn())?,
+            None => command.spawn(),
+        };
+        let child = spawned
+            .map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))?;
         let mut node = Node { child, name, stderr };
         let deadline = Instant::now() + START;
         while !fs::read_to_string(&stdout).unwrap_or_default().contains("ready") {

@@ -8,6 +8,7 @@ use mstream_nic::Port;
 use mstream_nic::memif::{ClientConfig, ClientPort};
 use mstream_nic::socket::SocketPort;
 
+use super::aeron::{Aeron, Around, PeerRecord, Shape};
 use super::app_lane::AppLane;
 use super::clock::Clock;
 use super::cores::{Cores, Pinned};
@@ -18,8 +19,10 @@ use super::lane::Lane;
 use super::node::{self, Node};
 use super::setting::{LOG_BYTES, Place, Role, STREAM, Setting, WARM_UP_STREAM};
 use super::tap;
+use super::udp_echo;
+use super::veth::Veth;
 use crate::Failure;
-use crate::cli::{MeasureArgs, PortKind};
+use crate::cli::{MeasureArgs, PeerKind, PortKind};
 use crate::interrupt::Interrupt;
 use crate::pattern::Pattern;
 use crate::tally::Faults;
@@ -36,6 +39,8 @@ const FRAMES: usize = 2048;
 pub(crate) struct Plan<'a> {
     pub(crate) args: &'a MeasureArgs,
     pub(crate) load: Load,
+    /// Where kernel clients and servers meet, if they do.
+    pub(crate) veth: Option<&'a Veth>,
     /// Only the echo.
     pub(crate) floor_only: bool,
     pub(crate) interrupt: Interrupt,
@@ -46,6 +51,7 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Measured {
     pub(crate) app: Option<App>,
     pub(crate) floor: Option<Record>,
+    pub(crate) peers: Vec<PeerRecord>,
     pub(crate) steal_percent: f64,
 }
 
@@ -78,11 +84,13 @@ pub(crate) fn run(plan: &Plan<'_>, cores: Cores) -> Result<Measured, Failure> {
                 Ok((port, SocketAddrV4::new(place.client, place.address.port())))
             },
         ),
-        PortKind::Socket | PortKind::DpdkTap => bench.own(
+        PortKind::Socket | PortKind::DpdkTap | PortKind::AfXdp => bench.own(
             |place| connect::udp(place.address).map_err(text),
             |place| {
-                let ip =
-                    if args.port == PortKind::Socket { *place.address.ip() } else { place.client };
+                let ip = match args.port {
+                    PortKind::Socket => *place.address.ip(),
+                    _ => place.client,
+                };
                 let port = SocketPort::bind(SocketAddrV4::new(ip, 0), FRAMES).map_err(text)?;
                 let local = port.local_address();
                 Ok((port, local))
@@ -121,14 +129,18 @@ impl Bench<'_> {
         client: impl FnOnce(&Place) -> Result<Client<P>, Failure>,
         echo: impl FnOnce(&Place) -> Result<(P, SocketAddrV4), Failure>,
     ) -> Result<Measured, Failure> {
-        let Plan { args, interrupt, .. } = self.plan;
+        let Plan { args, interrupt, veth, .. } = self.plan;
         let program = node::program()?;
         let hugetlbfs = std::env::var_os("MSTREAM_HUGETLBFS");
         let setting =
             Setting::new(args.port, self.cores, args.wal.as_deref(), hugetlbfs.as_deref())?;
         let start = |role| {
             let place = setting.place(role)?;
-            let node = Node::start(&program, &place.config, role == Role::Echo, interrupt)?;
+            let is_echo = role == Role::Echo;
+            let node = match (is_echo, veth) {
+                (true, Some(_)) => udp_echo::start(&place, self.cores.server, *veth, interrupt)?,
+                _ => Node::mstreamd(&program, &place.config, is_echo, *veth, interrupt)?,
+            };
             if args.port == PortKind::DpdkTap {
                 tap::set_up(place.interface, place.client)?;
             }
@@ -152,13 +164,34 @@ impl Bench<'_> {
         let block = usize::from(self.plan.load.batch) * message_bytes(args.size);
         let lane = EchoLane::new(port, local, place.address, block);
         node.pause()?;
-        self.measure(app, Some(self.end(lane, Some(node))))
+        let peers = self.peers(&setting, &place)?;
+        self.measure(app, Some(self.end(lane, Some(node))), peers)
+    }
+
+    /// Starts the other systems that are asked for, where the echo is.
+    fn peers(&self, setting: &Setting, echo: &Place) -> Result<Vec<Aeron>, Failure> {
+        let Plan { args, load, interrupt, veth, .. } = self.plan;
+        let Some(veth) = veth.filter(|_| args.peers.contains(&PeerKind::Aeron)) else {
+            return Ok(Vec::new());
+        };
+        let in_flight = load.in_flight * usize::from(load.batch);
+        let around = Around {
+            setting,
+            place: echo,
+            cores: self.cores,
+            veth,
+            size: args.size,
+            in_flight,
+            interrupt,
+        };
+        let start = |shape| Aeron::start(shape, &around);
+        [Shape::TwoCrossings, Shape::ToItself].into_iter().map(start).collect()
     }
 
     /// Measures an appliance that runs already.
     fn target<P: Port>(&self, client: Client<P>) -> Result<Measured, Failure> {
         let lane = self.open(client, &self.plan.args.stream)?;
-        self.measure(Some(self.end(lane, None)), None::<End<EchoLane<P>>>)
+        self.measure(Some(self.end(lane, None)), None::<End<EchoLane<P>>>, Vec::new())
     }
 
     fn open<P: Port>(&self, client: Client<P>, stream: &StreamRef) -> Result<AppLane<P>, Failure> {
@@ -180,6 +213,7 @@ impl Bench<'_> {
         &self,
         mut app: Option<End<AppLane<P>>>,
         mut floor: Option<End<EchoLane<P>>>,
+        mut peers: Vec<Aeron>,
     ) -> Result<Measured, Failure> {
         let pinned = Pinned::to(self.cores.client)?;
         let wanted_ns = (self.plan.args.seconds * 1e9) as u64;
@@ -195,11 +229,15 @@ impl Bench<'_> {
             if let Some(floor) = &mut floor {
                 floor.slice(slice_ns)?;
             }
+            for peer in &mut peers {
+                peer.slice(slice_ns)?;
+            }
         }
         drop(pinned);
         let steal_percent = before.steal_percent_until(CpuTime::now());
         let app = app.map(|end| end.outcome(self.clock.now_ns())).transpose()?;
-        Ok(Measured { app, floor: floor.map(|end| end.record), steal_percent })
+        let peers = peers.into_iter().map(Aeron::end).collect::<Result<_, _>>()?;
+        Ok(Measured { app, floor: floor.map(|end| end.record), peers, steal_percent })
     }
 }
 

@@ -21,6 +21,10 @@ const UDP_PORT: u16 = 7500;
 pub(crate) const STREAM: &str = "bench";
 pub(crate) const WARM_UP_STREAM: &str = "warm-up";
 
+/// Interfaces at the server's end, where ports have any.
+pub(crate) const SHARD_INTERFACE: &str = "msb-shard";
+pub(crate) const ECHO_INTERFACE: &str = "msb-echo";
+
 /// Who is at the server's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -37,7 +41,7 @@ pub(crate) struct Place {
     pub(crate) address: SocketAddrV4,
     /// Its memif socket.
     pub(crate) socket: PathBuf,
-    /// Its tap interface.
+    /// Its interface.
     pub(crate) interface: &'static str,
     /// The client's address on that interface.
     pub(crate) client: Ipv4Addr,
@@ -72,11 +76,16 @@ impl Setting {
         Ok(Setting { port, cores, run: make(&std::env::temp_dir())?, wal: make(base)? })
     }
 
+    /// Directory of files that end with the run.
+    pub(crate) fn dir(&self) -> &Path {
+        self.run.path()
+    }
+
     /// Chooses addresses and writes the configuration of one of the two.
     pub(crate) fn place(&self, role: Role) -> Result<Place, Failure> {
         let (name, interface, network) = match role {
-            Role::Shard => ("shard", "msb-shard", 0),
-            Role::Echo => ("echo", "msb-echo", 4),
+            Role::Shard => ("shard", SHARD_INTERFACE, 0),
+            Role::Echo => ("echo", ECHO_INTERFACE, 4),
         };
         let address = match self.port {
             PortKind::Socket => free_address()?,
@@ -105,6 +114,9 @@ impl Setting {
                 format!(
                     "driver = \"dpdk\"\ndevice = \"memif\"\nrole = \"server\"\nsocket = {socket}"
                 )
+            }
+            PortKind::AfXdp => {
+                format!("driver = \"dpdk\"\ndevice = \"af_xdp\"\ninterface = \"{interface}\"")
             }
             PortKind::DpdkTap => {
                 format!("driver = \"dpdk\"\ndevice = \"tap\"\ninterface = \"{interface}\"")

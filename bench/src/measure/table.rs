@@ -38,6 +38,16 @@ fn lines(text: &mut String, reports: &[&Report], host: &Host) -> std::fmt::Resul
                 "  ratio", ratio.p50, ratio.p99, ratio.p99_9
             )?;
         }
+        for peer in &figures.peers {
+            let name = format!("  {}, {}", peer.name, peer.shape);
+            row(text, &name, &peer.latency_ns, Some(peer.throughput_msgs_per_s))?;
+            let ratio = &peer.ratio;
+            writeln!(
+                text,
+                "{:<28} {:>9.2} {:>9.2} {:>9.2}",
+                "    by the appliance's", ratio.p50, ratio.p99, ratio.p99_9
+            )?;
+        }
         writeln!(
             text,
             "  {} messages of {} bytes, {} a datagram, persisted: {}; lost {}, duplicated {}, out of \

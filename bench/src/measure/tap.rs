@@ -10,10 +10,10 @@ use nix::sched::{CloneFlags, unshare};
 use crate::Failure;
 
 /// Puts this process, and those that it starts from now on, into a network namespace of their own. It is
-/// gone when the last of them ended.
-pub(crate) fn enter_namespace() -> Result<(), Failure> {
+/// gone when the last of them ended. `what_for` asked for it.
+pub(crate) fn enter_namespace(what_for: &str) -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|error| match error {
-        Errno::EPERM => "--port dpdk-tap makes a network namespace: that takes root".to_string(),
+        Errno::EPERM => format!("{what_for} makes a network namespace: that takes root"),
         error => format!("making a network namespace: {error}"),
     })?;
     // The kernel's own chatter on the new interfaces; where it cannot be switched off it is only noise.
@@ -29,7 +29,8 @@ pub(crate) fn set_up(interface: &str, client: Ipv4Addr) -> Result<(), Failure> {
     ip(&["link", "set", interface, "up"])
 }
 
-fn ip(args: &[&str]) -> Result<(), Failure> {
+/// Runs `ip`.
+pub(crate) fn ip(args: &[&str]) -> Result<(), Failure> {
     let failed = |reason: &str| format!("ip {}: {}", args.join(" "), reason.trim());
     let output = Command::new("ip")
         .args(args)
