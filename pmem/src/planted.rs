@@ -62,6 +62,10 @@ bugs! {
     EpochOfRecordsOnly,
     /// A start clears headers that do not fit before it has looked whether they were damaged.
     WritesBeforeReading,
+    /// A start does not notice that the machine was booted.
+    RebootUnnoticed,
+    /// A start after a possible loss goes on from the epochs that are left.
+    EpochLost,
     /// A recycled segment's header is wiped before what was written again is durable.
     WipeBeforeFence,
     /// Both header copies of a recycled segment are wiped without a barrier between.

@@ -109,9 +109,17 @@ impl<R: Region> Wal<R> {
         let names = one_log(&found)?
             .unwrap_or(LogNames { log_id: config.new_log_id, secret: config.new_secret });
         report.new_log = found.is_empty();
-        report.possible_loss = found.last().is_some_and(|newest| {
-            newest.header.level == Level::Process as u8 && newest.header.boot_id != config.boot_id
-        });
+        report.possible_loss = match found.last() {
+            Some(newest) => {
+                newest.header.level == Level::Process as u8
+                    && newest.header.boot_id != config.boot_id
+                    && !planted(Bug::RebootUnnoticed)
+            }
+            // A reboot may take every header of such a log, also where it leaves records.
+            None => {
+                region.level() == Level::Process && slots.iter().any(|slot| used(&region, *slot))
+            }
+        };
         if planted(Bug::WritesBeforeReading) {
             clear_half_written(&mut region, &blank);
         }
@@ -156,6 +164,11 @@ impl<R: Region> Wal<R> {
             });
         }
         report.segments = found.len();
+        if report.possible_loss && !planted(Bug::EpochLost) {
+            // The highest epoch may be among what was lost. As starts are seconds apart, the clock is ahead of it.
+            let seconds = config.time_ns / 1_000_000_000;
+            wal.epoch = wal.epoch.max(u32::try_from(seconds).unwrap_or(u32::MAX - 1));
+        }
         wal.epoch += u32::from(!planted(Bug::EpochNotIncreased));
         wal.slots_made = slots.len() as u32;
         wal.ready.extend(blank);
@@ -285,6 +298,12 @@ impl<R: Region> Wal<R> {
     }
 }
 
+/// True if anything was ever written to a slot.
+fn used<R: Region>(region: &R, slot: u32) -> bool {
+    SEGMENT_HEADER_AT.into_iter().any(|copy| written_copy(region, slot, copy))
+        || headless(region, slot, None).is_some()
+}
+
 /// Zeroes what torn writes left in free slots: the next header in such a slot starts from zeros again.
 fn clear_half_written<R: Region>(region: &mut R, free: &[u32]) {
     for slot in free {
@@ -383,6 +402,10 @@ fn refuse_headless<R: Region>(
     newest: Option<&Found>,
     possible_loss: bool,
 ) -> Result<(), RecoveryError> {
+    if possible_loss && newest.is_none() {
+        // All begins anew, with a secret that no record was made with.
+        return Ok(());
+    }
     let next =
         newest.map(|newest| generation(&newest.header.secret, newest.header.sequence.get() + 1));
     let mut first_kept = blank.len();

@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::reboots;
 use common::world::World;
 use mstream_pmem::planted::{Bug, plant};
 
@@ -17,6 +18,7 @@ fn hunt() -> Option<(u64, u64, String)> {
     (1..=SEEDS).find_map(|seed| {
         let (tally, outcome) = World::of(seed).play();
         images += tally.images;
+        let outcome = outcome.and_then(|()| reboots::play(seed).map(|_| ()));
         outcome.err().map(|what| (seed, images, what))
     })
 }

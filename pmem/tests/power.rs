@@ -5,9 +5,10 @@ mod common;
 use common::oracle::slots;
 use common::world::act;
 use common::{History, Random, check_recovered, config};
-use mstream_pmem::region::Region;
+use mstream_pmem::format::SEGMENT_DATA_AT;
+use mstream_pmem::region::{Level, Region};
 use mstream_pmem::sim::SimRegion;
-use mstream_pmem::wal::Wal;
+use mstream_pmem::wal::{Wal, WalConfig};
 
 const SLOTS: u32 = 8;
 const SLOT_BYTES: u64 = 16 * 1024;
@@ -71,4 +72,40 @@ fn what_a_start_relied_on_is_durable() {
         let cut = wal.into_region().after_power_cut();
         reopen(cut, &mut history, acknowledged, &context);
     }
+}
+
+/// A log at level `process`, and how it is opened after a reboot.
+fn process_log() -> (SimRegion, WalConfig) {
+    let region = SimRegion::new(SLOTS, SLOT_BYTES, 0).with_level(Level::Process);
+    let mut history = History::default();
+    let mut wal = reopen(region, &mut history, 0, "new");
+    live(&mut wal, &mut history, &mut Random(2), 300);
+    let time_ns = 2_000_000_000_000;
+    let rebooted = WalConfig { boot_id: [8; 16], new_log_id: [9; 16], time_ns, ..config(0) };
+    (wal.into_region(), rebooted)
+}
+
+#[test]
+fn a_reboot_that_takes_every_header_begins_a_new_log() {
+    let (mut region, rebooted) = process_log();
+    let slots = slots(&region);
+    for slot in &slots {
+        region.damage(u64::from(*slot) * SLOT_BYTES, &[0; SEGMENT_DATA_AT as usize]);
+    }
+    let elsewhere = Wal::open(region.clone().with_level(Level::Pmem), &slots, rebooted);
+    assert!(elsewhere.is_err(), "a log that a reboot cannot harm was damaged");
+    let (wal, report) = Wal::open(region, &slots, rebooted).expect("nothing is left to be sound");
+    assert!(report.possible_loss && report.new_log);
+    assert_eq!(wal.log_id(), [9; 16]);
+}
+
+#[test]
+fn an_epoch_that_a_reboot_took_is_not_used_again() {
+    let (region, rebooted) = process_log();
+    let slots = slots(&region);
+    let (wal, report) = Wal::open(region.after_power_cut(), &slots, rebooted).expect("a prefix");
+    assert!(report.possible_loss);
+    assert_eq!(wal.epoch(), 2001, "behind every start that there can have been in 2000 s");
+    let again = wal.into_region().after_kill();
+    assert_eq!(Wal::open(again, &slots, rebooted).expect("sound").0.epoch(), 2002);
 }

@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::reboots;
 use common::world::{Tally, World};
 
 /// The seeds to play.
@@ -31,4 +32,16 @@ fn long_histories() {
         sum.damages += tally.damages;
     }
     assert!(single || sum.images > 10_000 && sum.acknowledged > 1000, "too few: {sum:?}");
+}
+
+#[test]
+fn reboots_of_a_process_log() {
+    let mut sum = reboots::Reboots::default();
+    for seed in seeds(1..=100) {
+        let one = reboots::play(seed).unwrap_or_else(|what| panic!("{what}"));
+        sum.opened += one.opened;
+        sum.held += one.held;
+        sum.refused += one.refused;
+    }
+    assert!(sum.held > 1000 && sum.refused < sum.opened / 2, "{sum:?}");
 }

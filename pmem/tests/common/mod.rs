@@ -3,6 +3,7 @@
 
 pub mod damage;
 pub mod oracle;
+pub mod reboots;
 pub mod watch;
 pub mod world;
 
