@@ -20,7 +20,9 @@ impl<R: Region> Wal<R> {
     /// Why it was not appended.
     #[inline]
     pub fn append_data(&mut self, data: &AppendData<'_>) -> Result<Appended, AppendError> {
-        debug_assert!(self.index.has_room(), "the arena holds the most records that fit the log");
+        if !self.index.has_room() {
+            return Err(AppendError::Full);
+        }
         let stream = &self.tables.streams[data.stream.0 as usize];
         let publication = &self.tables.publications[data.publication.0 as usize];
         let offset = stream.next_offset;
@@ -44,6 +46,7 @@ impl<R: Region> Wal<R> {
         let stream = &mut self.tables.streams[data.stream.0 as usize];
         self.index.push(&mut stream.entries, offset, at.0);
         stream.next_offset += u64::from(data.count);
+        stream.held_bytes += record_bytes(data.block.len());
         stream.newest = Some(at);
         let publication = &mut self.tables.publications[data.publication.0 as usize];
         publication.sequence += u64::from(data.count);

@@ -13,6 +13,7 @@ pub mod format;
 mod index;
 #[expect(unsafe_code, reason = "mapped memory")]
 mod mapped;
+pub mod places;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]

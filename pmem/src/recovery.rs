@@ -163,6 +163,7 @@ impl<R: Region> Wal<R> {
                 end: *end,
             });
         }
+        wal.tables.seal();
         report.segments = found.len();
         if report.possible_loss && !planted(Bug::EpochLost) {
             // The highest epoch may be among what was lost. As starts are seconds apart, the clock is ahead of it.
@@ -237,7 +238,9 @@ impl<R: Region> Wal<R> {
                 if state.entries.is_empty() {
                     state.earliest_offset = offset;
                 }
+                self.index.make_room();
                 self.index.push(&mut state.entries, offset, at.0);
+                state.held_bytes += record_bytes(header.block_bytes.get() as usize);
                 state.next_offset = offset + u64::from(header.count.get());
                 state.newest = Some(at);
                 let behind = state.next_offset;

@@ -1,3 +1,6 @@
+//! Giving up what is not needed any more: streams that were deleted, records that a stream no longer keeps, and
+//! segments.
+//!
 //! Recycling: the oldest segment's records are looked at a few at a time; what is still needed of them is
 //! written again; then the slot is free.
 
@@ -6,7 +9,7 @@ use crate::format::{Kind, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYT
 use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::tables::StreamSlot;
-use crate::wal::{RecordAt, Wal};
+use crate::wal::{Record, RecordAt, TableFull, Wal};
 
 /// The bit that marks ids of anonymous publishers: their state is not kept.
 pub(crate) const ANONYMOUS: u64 = 1 << 63;
@@ -25,13 +28,68 @@ pub(crate) enum Retire {
 }
 
 impl<R: Region> Wal<R> {
-    /// Goes on recycling when free segments run short, by at most `records` records. For every poll.
+    /// Gives up every stream that `keeps` does not name: the log may hold records of streams that were deleted.
+    /// For starts. How many there were.
+    ///
+    /// # Errors
+    /// When the log holds more of the others than its tables may.
+    pub fn keep_streams(&mut self, keeps: impl Fn(u64) -> bool) -> Result<usize, TableFull> {
+        let mut given_up = 0;
+        for slot in 0..self.tables.streams.len() {
+            let id = self.tables.streams[slot].id;
+            if id != 0 && !keeps(id) {
+                while !self.give_up_stream(StreamSlot(slot as u32), usize::MAX) {}
+                given_up += 1;
+            }
+        }
+        self.tables.check_limits().map(|()| given_up)
+    }
+
+    /// Goes on giving a stream up by at most `steps` small steps: what it says in the tables and in the index goes.
+    /// True when that is done: its slot may then be another stream's. Nobody uses the slot meanwhile. Its records stay
+    /// until their segments are recycled, and mean nothing.
+    pub fn give_up_stream(&mut self, slot: StreamSlot, steps: usize) -> bool {
+        for _ in 0..steps {
+            if let Some(publication) = self.tables.publication_of(slot) {
+                self.tables.release_publication(publication);
+                continue;
+            }
+            let state = &mut self.tables.streams[slot.0 as usize];
+            if state.entries.is_empty() {
+                self.tables.release_stream(slot);
+                return true;
+            }
+            self.index.pop_front(&mut state.entries);
+        }
+        false
+    }
+
+    /// The oldest record that a stream holds, with the offset of its first message.
+    pub fn oldest(&self, slot: StreamSlot) -> Option<(u64, Record<'_>)> {
+        let (offset, at) = self.index.front(&self.tables.streams[slot.0 as usize].entries)?;
+        Some((offset, self.record(RecordAt(at))?))
+    }
+
+    /// Lets a stream's oldest record go: its messages are not held any more. Its space comes back when its segment
+    /// is recycled.
+    pub fn drop_oldest(&mut self, slot: StreamSlot) {
+        let Some((_, record)) = self.oldest(slot) else { return };
+        let bytes = record_bytes(record.block.len());
+        let state = &mut self.tables.streams[slot.0 as usize];
+        self.index.pop_front(&mut state.entries);
+        state.held_bytes = state.held_bytes.saturating_sub(bytes);
+        state.earliest_offset =
+            self.index.front(&state.entries).map_or(state.next_offset, |(offset, _)| offset);
+    }
+
+    /// Goes on recycling when free segments or room in the index run short, by at most `records` records. For every poll.
     #[inline]
     pub fn housekeep(&mut self, records: usize) {
         if self.retire == Retire::Idle {
             let target = self.config.ready_segments + self.reserve;
+            let short = self.slots_ready() < target && !self.grows();
             // The newest segment is being written to.
-            if self.slots_ready() >= target || self.grows() || self.segments.len() < 2 {
+            if !(short || self.index.is_short()) || self.segments.len() < 2 {
                 return;
             }
             let slot = self.segments[0].slot;
@@ -127,11 +185,9 @@ impl<R: Region> Wal<R> {
     }
 
     fn drop_front(&mut self, stream: StreamSlot, at: RecordAt) {
-        let state = &mut self.tables.streams[stream.0 as usize];
+        let state = &self.tables.streams[stream.0 as usize];
         if self.index.front(&state.entries).is_some_and(|(_, front)| front == at.0) {
-            self.index.pop_front(&mut state.entries);
-            state.earliest_offset =
-                self.index.front(&state.entries).map_or(state.next_offset, |(offset, _)| offset);
+            self.drop_oldest(stream);
         }
     }
 

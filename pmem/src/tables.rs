@@ -5,10 +5,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::format::{ROLL_BYTES, SEGMENT_DATA_AT, record_bytes};
-use crate::index::Entries;
+use crate::index::{ArenaSize, Entries};
+use crate::places::{Places, hash_of};
 use crate::wal::{RecordAt, TableFull};
 
-/// Index of a stream in the log's table.
+/// The end of a list inside a table.
+const NONE: u32 = u32::MAX;
+
+/// Index of a stream in the log's table. It may be another stream's once the stream was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSlot(pub u32);
 
@@ -25,8 +29,24 @@ pub struct StreamState {
     pub next_offset: u64,
     /// Offset of the first message that is still held (`next_offset` when none is).
     pub earliest_offset: u64,
+    /// Bytes of the records that hold messages from there on.
+    pub held_bytes: u64,
     pub(crate) newest: Option<RecordAt>,
     pub(crate) entries: Entries,
+    /// First of the publications of this stream.
+    publications: u32,
+}
+
+impl StreamState {
+    const FREE: StreamState = StreamState {
+        id: 0,
+        next_offset: 0,
+        earliest_offset: 0,
+        held_bytes: 0,
+        newest: None,
+        entries: Entries::EMPTY,
+        publications: NONE,
+    };
 }
 
 /// What one publisher stored in one stream.
@@ -42,6 +62,9 @@ pub struct PublicationState {
     pub offset: u64,
     pub(crate) incarnation: u64,
     pub(crate) newest: Option<RecordAt>,
+    /// Neighbours in the list of the stream's publications.
+    next: u32,
+    previous: u32,
 }
 
 /// The newest life of a publisher.
@@ -54,17 +77,21 @@ pub struct Life {
     pub(crate) newest: RecordAt,
 }
 
-/// Ids come from the configuration or the log, not from strangers: a fixed hash serves, and keeps runs the same.
+/// Publisher ids come from the catalogue or the log, not from strangers: a fixed hash serves, and keeps runs the
+/// same.
 type Fixed = BuildHasherDefault<DefaultHasher>;
 
 pub(crate) struct Tables {
     pub(crate) streams: Vec<StreamState>,
-    stream_by_id: HashMap<u64, u32, Fixed>,
+    free_streams: Vec<u32>,
+    stream_by_id: Places,
     pub(crate) publications: Vec<PublicationState>,
     free_publications: Vec<u32>,
-    publication_by_ids: HashMap<(u64, u32), u32, Fixed>,
+    publication_by_ids: Places,
     pub(crate) lives: HashMap<u64, Life, Fixed>,
     limits: TableLimits,
+    /// During recovery the tables take what the log holds: streams among it may have been given up.
+    recovering: bool,
 }
 
 /// Sizes of the log's tables.
@@ -88,6 +115,28 @@ impl TableLimits {
         1 + (states * record_bytes(16)).div_ceil(room) as u32
     }
 
+    /// Upper bound of the bytes that the tables take.
+    pub fn table_bytes(&self) -> u64 {
+        let entries = |number: usize, bytes: usize| (number * (bytes + size_of::<u32>())) as u64;
+        entries(self.streams, size_of::<StreamState>())
+            + entries(self.publications, size_of::<PublicationState>())
+            // A hash map of twice the room, which is at most half as much again.
+            + entries(4 * self.publishers, size_of::<(u64, Life)>())
+            + Places::bytes(self.streams)
+            + Places::bytes(self.publications)
+    }
+
+    /// Bytes that the index of a log of `segments` segments of `segment_bytes` bytes takes.
+    pub fn index_bytes(&self, segments: u32, segment_bytes: u64) -> u64 {
+        self.arena(segments, segment_bytes).bytes()
+    }
+
+    pub(crate) fn arena(&self, segments: u32, segment_bytes: u64) -> ArenaSize {
+        // The least record of data has a message header of 8 bytes and nothing else: two lines.
+        let records = segment_bytes / record_bytes(8);
+        ArenaSize::new(segments as usize, records as usize, self.streams)
+    }
+
     /// The fewest segments with which a log makes progress for good: beside the reserve and those to be kept
     /// ready, those that the state itself takes, the one that is written to and one that is recycled.
     pub fn least_segments(&self, segment_bytes: u64, ready_segments: u32) -> u32 {
@@ -100,17 +149,36 @@ impl Tables {
     pub(crate) fn new(limits: TableLimits) -> Tables {
         Tables {
             streams: Vec::with_capacity(limits.streams),
-            stream_by_id: HashMap::with_capacity_and_hasher(2 * limits.streams, Fixed::default()),
+            free_streams: Vec::with_capacity(limits.streams),
+            stream_by_id: Places::new(limits.streams),
             publications: Vec::with_capacity(limits.publications),
             free_publications: Vec::with_capacity(limits.publications),
-            // Twice the room: tombstones are then cleaned up in place, never by growing.
-            publication_by_ids: HashMap::with_capacity_and_hasher(
-                2 * limits.publications,
-                Fixed::default(),
-            ),
+            publication_by_ids: Places::new(limits.publications),
+            // Only ever added to.
             lives: HashMap::with_capacity_and_hasher(2 * limits.publishers, Fixed::default()),
             limits,
+            recovering: true,
         }
+    }
+
+    /// Recovery is over: what the tables hold beyond their limits may be given up, but not become more.
+    pub(crate) fn seal(&mut self) {
+        self.recovering = false;
+        let spare = |most: usize, free: &Vec<u32>| most.saturating_sub(free.len());
+        self.free_streams.reserve(spare(self.streams.len(), &self.free_streams));
+        self.free_publications.reserve(spare(self.publications.len(), &self.free_publications));
+    }
+
+    /// Fails when a table holds more than its limit.
+    pub(crate) fn check_limits(&self) -> Result<(), TableFull> {
+        let TableLimits { streams, publications, .. } = self.limits;
+        if self.streams.len() - self.free_streams.len() > streams {
+            return Err(TableFull { table: "streams", limit: streams });
+        }
+        if self.publications.len() - self.free_publications.len() > publications {
+            return Err(TableFull { table: "publications", limit: publications });
+        }
+        Ok(())
     }
 
     /// Fails when this publisher has no life yet and as many as there may be have one.
@@ -122,27 +190,52 @@ impl Tables {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn stream_slot(&self, id: u64) -> Option<StreamSlot> {
-        self.stream_by_id.get(&id).copied().map(StreamSlot)
+        let is = |slot: u32| self.streams[slot as usize].id == id;
+        self.stream_by_id.find(hash_of(id), is).map(StreamSlot)
     }
 
     pub(crate) fn open_stream(&mut self, id: u64) -> Result<StreamSlot, TableFull> {
         if let Some(slot) = self.stream_slot(id) {
             return Ok(slot);
         }
-        if self.streams.len() == self.limits.streams {
-            return Err(TableFull { table: "streams", limit: self.limits.streams });
+        let limit = self.limits.streams;
+        if self.recovering {
+            let streams = &self.streams;
+            self.stream_by_id.reserve(|slot| hash_of(streams[slot as usize].id));
+        } else if self.streams.len() - self.free_streams.len() >= limit {
+            return Err(TableFull { table: "streams", limit });
         }
-        let slot = self.streams.len() as u32;
-        self.streams.push(StreamState {
-            id,
-            next_offset: 0,
-            earliest_offset: 0,
-            newest: None,
-            entries: Entries::EMPTY,
-        });
-        self.stream_by_id.insert(id, slot);
+        let state = StreamState { id, ..StreamState::FREE };
+        let slot = match self.free_streams.pop() {
+            Some(slot) => {
+                self.streams[slot as usize] = state;
+                slot
+            }
+            None => {
+                self.streams.push(state);
+                self.streams.len() as u32 - 1
+            }
+        };
+        self.stream_by_id.insert(hash_of(id), slot);
         Ok(StreamSlot(slot))
+    }
+
+    /// Frees a stream's entry. The stream has no publications any more and nothing in the index.
+    pub(crate) fn release_stream(&mut self, slot: StreamSlot) {
+        let Tables { streams, stream_by_id, .. } = self;
+        let id = streams[slot.0 as usize].id;
+        if stream_by_id.remove(hash_of(id), slot.0, |slot| hash_of(streams[slot as usize].id)) {
+            streams[slot.0 as usize] = StreamState::FREE;
+            self.free_streams.push(slot.0);
+        }
+    }
+
+    /// A publication of the stream, if there is one.
+    pub(crate) fn publication_of(&self, stream: StreamSlot) -> Option<PublicationSlot> {
+        let first = self.streams[stream.0 as usize].publications;
+        (first != NONE).then_some(PublicationSlot(first))
     }
 
     pub(crate) fn publication_slot(
@@ -150,7 +243,11 @@ impl Tables {
         publisher: u64,
         stream: StreamSlot,
     ) -> Option<PublicationSlot> {
-        self.publication_by_ids.get(&(publisher, stream.0)).copied().map(PublicationSlot)
+        let is = |slot: u32| {
+            let state = &self.publications[slot as usize];
+            (state.publisher, state.stream) == (publisher, stream)
+        };
+        self.publication_by_ids.find(hash_of((publisher, stream.0)), is).map(PublicationSlot)
     }
 
     pub(crate) fn open_publication(
@@ -161,6 +258,14 @@ impl Tables {
         if let Some(slot) = self.publication_slot(publisher, stream) {
             return Ok(slot);
         }
+        let limit = self.limits.publications;
+        if self.recovering {
+            let publications = &self.publications;
+            self.publication_by_ids.reserve(|slot| publication_hash(publications, slot));
+        } else if self.publications.len() - self.free_publications.len() >= limit {
+            return Err(TableFull { table: "publications", limit });
+        }
+        let next = self.streams[stream.0 as usize].publications;
         let state = PublicationState {
             publisher,
             stream,
@@ -168,29 +273,47 @@ impl Tables {
             offset: 0,
             incarnation: 0,
             newest: None,
+            next,
+            previous: NONE,
         };
         let slot = match self.free_publications.pop() {
             Some(slot) => {
                 self.publications[slot as usize] = state;
                 slot
             }
-            None if self.publications.len() < self.limits.publications => {
+            None => {
                 self.publications.push(state);
                 self.publications.len() as u32 - 1
             }
-            None => {
-                return Err(TableFull { table: "publications", limit: self.limits.publications });
-            }
         };
-        self.publication_by_ids.insert((publisher, stream.0), slot);
+        if let Some(next) = self.publications.get_mut(next as usize) {
+            next.previous = slot;
+        }
+        self.streams[stream.0 as usize].publications = slot;
+        self.publication_by_ids.insert(hash_of((publisher, stream.0)), slot);
         Ok(PublicationSlot(slot))
     }
 
     pub(crate) fn release_publication(&mut self, slot: PublicationSlot) {
-        let state = &mut self.publications[slot.0 as usize];
-        state.newest = None;
-        if self.publication_by_ids.remove(&(state.publisher, state.stream.0)).is_some() {
-            self.free_publications.push(slot.0);
+        let Tables { publications, publication_by_ids, .. } = self;
+        let hash = publication_hash(publications, slot.0);
+        if !publication_by_ids.remove(hash, slot.0, |slot| publication_hash(publications, slot)) {
+            return;
         }
+        let PublicationState { stream, next, previous, .. } = publications[slot.0 as usize];
+        if let Some(next) = publications.get_mut(next as usize) {
+            next.previous = previous;
+        }
+        match publications.get_mut(previous as usize) {
+            Some(previous) => previous.next = next,
+            None => self.streams[stream.0 as usize].publications = next,
+        }
+        publications[slot.0 as usize].newest = None;
+        self.free_publications.push(slot.0);
     }
+}
+
+fn publication_hash(publications: &[PublicationState], slot: u32) -> u64 {
+    let state = &publications[slot as usize];
+    hash_of((state.publisher, state.stream.0))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT, record_bytes};
+use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
 use crate::index::Index;
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
@@ -39,8 +39,8 @@ pub struct TableFull {
 /// Why a record was not appended. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// No segment is free but the reserve.
-    #[error("no free segment")]
+    /// No segment is free but the reserve, or the index has no room: recycling makes some.
+    #[error("no free segment, or no room in the index")]
     Full,
     /// The block does not fit a segment or what may wait for a barrier.
     #[error("a record of {bytes} bytes is too large (limit {limit})")]
@@ -197,15 +197,13 @@ pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 impl<R: Region> Wal<R> {
     pub(crate) fn new(region: R, config: WalConfig, names: LogNames) -> Wal<R> {
         let limits = config.tables;
-        // The least record of data has a message header of 8 bytes and nothing else: two lines.
-        let records = u64::from(region.slots()) * (region.slot_bytes() / record_bytes(8));
         let room = region.slot_bytes() - SEGMENT_DATA_AT - ROLL_BYTES;
         Wal {
             log_id: names.log_id,
             secret: names.secret,
             epoch: 0,
             tables: Tables::new(limits),
-            index: Index::new(records as usize, limits.streams),
+            index: Index::new(limits.arena(region.slots(), region.slot_bytes())),
             segments: VecDeque::with_capacity(region.slots() as usize + 1),
             ready: VecDeque::with_capacity(region.slots() as usize + 1),
             slots_made: 0,
@@ -326,6 +324,17 @@ impl<R: Region> Wal<R> {
     /// When the table is full.
     pub fn open_stream(&mut self, id: u64) -> Result<StreamSlot, TableFull> {
         self.tables.open_stream(id)
+    }
+
+    /// The stream with this id, if the log knows it.
+    #[inline]
+    pub fn stream_slot(&self, id: u64) -> Option<StreamSlot> {
+        self.tables.stream_slot(id)
+    }
+
+    /// Slots that streams may have: all are below this number.
+    pub fn stream_slots(&self) -> usize {
+        self.tables.streams.len().max(self.config.tables.streams)
     }
 
     /// A stream.
