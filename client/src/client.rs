@@ -340,8 +340,13 @@ impl<P: Port> Client<P> {
                 }
                 Wire::Subscribed(answer) => {
                     let request = answer.request.get();
-                    if let Some(subscription) = subscriptions.find(|s| s.request == request) {
+                    let known = subscriptions.find(|s| s.request == request);
+                    let deleted = answer.code.get() == Code::UnknownStream as u16;
+                    if let Some(subscription) = known {
                         subscription.on_subscribed(session, answer, on);
+                        if deleted && answer.handle.get() != NO_HANDLE {
+                            stray = Some(answer.handle.get());
+                        }
                     } else if answer.handle.get() != NO_HANDLE {
                         stray = Some(answer.handle.get());
                     }

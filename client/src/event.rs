@@ -40,7 +40,7 @@ pub enum Stop {
         /// What lies below this offset is what was seen.
         common: u64,
     },
-    /// The shard refused the subscription.
+    /// The shard refused the subscription, or ended it: `UnknownStream` when the stream was deleted.
     Refused(Code),
 }
 
@@ -55,7 +55,8 @@ pub enum Ended {
         /// The last one in the log.
         stored: u64,
     },
-    /// The shard refused to open the stream.
+    /// The shard refused to open the stream, or ended the publication: `UnknownStream` when the stream was
+    /// deleted. What was not acknowledged by then is gone with it.
     Refused(Code),
     /// The session failed for good.
     Session(Code),

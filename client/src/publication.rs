@@ -2,7 +2,8 @@
 
 use mstream_nic::Port;
 use mstream_wire::{
-    Ack, Code, DataHeader, DatagramWriter, FrameHead, OpenStreamHeader, StreamOpened, message_bytes,
+    Ack, Code, DataHeader, DatagramWriter, FrameHead, LAST_ROUND, OpenStreamHeader, StreamOpened,
+    message_bytes,
 };
 
 use crate::backoff::Backoff;
@@ -324,6 +325,10 @@ impl Publication {
     ) {
         let (round, received, committed) =
             (ack.round.get(), ack.received.get(), ack.committed.get());
+        if round == LAST_ROUND {
+            let code = Code::from_number(ack.code.get()).unwrap_or(Code::Unsupported);
+            return self.end(Ended::Refused(code), on);
+        }
         if round < self.round || committed > received {
             return;
         }

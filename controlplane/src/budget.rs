@@ -7,8 +7,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use mstream_pmem::format::record_bytes;
-
 use crate::config::{Config, Driver};
 
 /// hugetlbfs's and tmpfs's magic numbers in statfs (statfs(2)).
@@ -20,9 +18,9 @@ const FRAME_BYTES: u64 = 2048 + 16;
 const SESSION_BYTES: u64 = 512;
 const HANDLE_BYTES: u64 = 256;
 const PENDING_BYTES: u64 = 192;
-const STORED_BYTES: u64 = 256;
-/// An entry of the log's index: 8 bytes of offset and 4 of place.
-const INDEX_ENTRY_BYTES: u64 = 12;
+/// Beside what the log keeps of it, with its name.
+const STREAM_BYTES: u64 = 192;
+const PUBLISHER_BYTES: u64 = 32;
 /// A thread's stack, its stack guard aside, and what the allocator keeps for it.
 const THREAD_BYTES: u64 = 4 << 20;
 
@@ -142,15 +140,14 @@ impl Budget {
         };
         let limits = &config.limits;
         let handles = (limits.publications + limits.subscriptions) as u64;
-        let stored = (limits.streams + limits.publishers + limits.stored_publications()) as u64;
         let tables = limits.sessions as u64 * SESSION_BYTES
             + handles * HANDLE_BYTES
             + limits.pending_records as u64 * PENDING_BYTES
-            + stored * STORED_BYTES;
+            + limits.streams as u64 * STREAM_BYTES
+            + limits.publishers as u64 * PUBLISHER_BYTES
+            + limits.log_tables().table_bytes();
         let log_bytes = u64::from(config.wal.segments) * config.wal.segment_bytes;
-        let records = log_bytes / record_bytes(8);
-        // Leaves of 32 entries, their inner nodes (1 in 31 of the leaves) and the lists of free ones.
-        let index = records * INDEX_ENTRY_BYTES + records * (4 + 4 + 4) / 32;
+        let index = limits.log_tables().index_bytes(config.wal.segments, config.wal.segment_bytes);
         for (number, shard) in config.shards.iter().enumerate() {
             for port in shard.ports.iter().map(|port| &config.ports[*port]) {
                 if !matches!(port.driver, Driver::Dpdk(_)) {

@@ -11,7 +11,7 @@ use crate::poll_times::PollTimes;
 use crate::shard::{Counters, Shard};
 
 /// Positions and gauges, in the order of [`Status::positions`].
-const POSITIONS: [&str; 10] = [
+const POSITIONS: [&str; 12] = [
     "appended_lsn",
     "committed_lsn",
     "slots_wanted",
@@ -22,6 +22,9 @@ const POSITIONS: [&str; 10] = [
     // Those that are served from the log.
     "subscriptions_behind",
     "frames_held",
+    "streams",
+    // Deleted streams whose users are still being told, or whose place in the tables is not free yet.
+    "streams_dying",
     // Where recycling stopped at a record that cannot be read; 0: nowhere.
     "unreadable_at",
 ];
@@ -99,6 +102,7 @@ impl Status {
         self.log.publish(wal);
         self.times.publish(times);
         let (publications, subscriptions) = shard.handles();
+        let (streams, dying) = shard.streams();
         let values = [
             wal.appended(),
             shard.committed(),
@@ -109,6 +113,8 @@ impl Status {
             subscriptions as u64,
             shard.subscriptions_behind() as u64,
             shard.frames_held() as u64,
+            streams as u64,
+            dying as u64,
             wal.unreadable().unwrap_or(0),
         ];
         for (cell, value) in self.positions.iter().zip(values) {

@@ -6,7 +6,7 @@ use mstream_pmem::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeade
 use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
+use mstream_pmem::wal::{Wal, WalConfig};
 
 use crate::{Failure, log_name};
 
@@ -31,17 +31,12 @@ pub(crate) fn open(
     if slots.iter().all(|slot| in_use(&region, *slot)) && preparer.has_next() {
         slots.push(preparer.prepare_next().map_err(|error| error.to_string())?);
     }
-    let limits = &config.limits;
     let wal_config = WalConfig {
         shard: number as u32,
         new_log_id: random()?,
         new_secret: random()?,
         boot_id: boot_id().map_err(|error| failed(format!("the boot id: {error}")))?,
-        tables: TableLimits {
-            streams: limits.streams,
-            publications: limits.stored_publications(),
-            publishers: limits.publishers,
-        },
+        tables: config.limits.log_tables(),
         ready_segments: settings.ready_segments,
         time_ns,
     };

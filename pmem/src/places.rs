@@ -33,6 +33,12 @@ impl Places {
         Places { cells: vec![FREE; cells(entries)], len: 0 }
     }
 
+    /// Places that are there.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// The place with this hash of which `is` says that it holds the key.
     #[inline]
     pub fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {

@@ -165,7 +165,7 @@ fn records_that_were_let_go_are_not_found_and_come_back_with_a_restart() {
 /// Far more streams than the arena has leaves for: data is refused and recycling makes room, for good.
 #[test]
 fn an_index_that_is_used_up_is_back_pressure() {
-    let streams = 200_000;
+    let streams = 300_000;
     let tables = TableLimits { streams, publications: streams, publishers: 1 };
     let segments = tables.least_segments(1 << 20, 1) + 8;
     let slots: Vec<u32> = (0..segments).collect();
@@ -173,7 +173,7 @@ fn an_index_that_is_used_up_is_back_pressure() {
     let (mut wal, _) = Wal::open(region, &slots, settings(tables)).expect("a new log");
     let mut random = Random(3);
     let (mut refused, mut next) = (0, vec![0; streams]);
-    for _ in 0..400_000 {
+    for _ in 0..600_000 {
         let stream = 1 + random.below(streams as u64);
         match append(&mut wal, stream, 70, 8) {
             Ok(offset) => {
@@ -185,7 +185,7 @@ fn an_index_that_is_used_up_is_back_pressure() {
         }
     }
     let stored: u64 = next.iter().sum();
-    assert!(stored > 300_000, "{refused} refused: {wal:?}");
+    assert!(stored > 400_000, "{refused} refused: {wal:?}");
     let ready = tables.reserve_segments(1 << 20) + 1;
     assert!(wal.slots_ready() > ready, "segments are not what runs short");
     let held = |id| wal.stream_by_id(id).map_or(0, |state| state.earliest_offset);

@@ -43,6 +43,8 @@ pub const HELLO_DATAGRAM_BYTES: usize = 1200;
 pub const NO_SLOT: u32 = u32::MAX;
 /// The handle that means the session itself.
 pub const NO_HANDLE: u32 = u32::MAX;
+/// The round after which none comes: the publication is over.
+pub const LAST_ROUND: u64 = u64::MAX;
 
 /// CRC32C (Castagnoli; iSCSI, RFC 3720) of `bytes`.
 #[inline]

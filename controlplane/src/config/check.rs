@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use mstream_pmem::region::Level;
-use mstream_pmem::wal::TableLimits;
 use toml::Spanned;
 
 use super::problem::Collector;
@@ -195,12 +194,7 @@ fn wal(raw: &raw::Wal, limits: &Limits, problems: &mut Collector<'_>) -> Wal {
         );
         problems.add(raw.segment_bytes.span(), reason);
     } else {
-        let tables = TableLimits {
-            streams: limits.streams,
-            publications: limits.stored_publications(),
-            publishers: limits.publishers,
-        };
-        let least = u64::from(tables.least_segments(segment_bytes, ready_segments));
+        let least = u64::from(limits.log_tables().least_segments(segment_bytes, ready_segments));
         let found = max_bytes / segment_bytes;
         if !max_bytes.is_multiple_of(segment_bytes) {
             let reason = format!(

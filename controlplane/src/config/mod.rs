@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mstream_pmem::region::Level;
+use mstream_pmem::wal::TableLimits;
 
 pub use problem::{ConfigError, Problems};
 pub use reference::reference;
@@ -223,6 +224,15 @@ impl Limits {
     /// those that are open without a name.
     pub fn stored_publications(&self) -> usize {
         self.publications + self.publishers.saturating_mul(self.streams).min(1 << 16)
+    }
+
+    /// Sizes of the log's tables.
+    pub fn log_tables(&self) -> TableLimits {
+        TableLimits {
+            streams: self.streams,
+            publications: self.stored_publications(),
+            publishers: self.publishers,
+        }
     }
 }
 

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::TableFull;
+use mstream_pmem::wal::{StreamSlot, TableFull};
 
 use super::deliver::Pace;
 use super::session::State;
 use super::setup::ANONYMOUS;
-use super::{Now, Publisher, Shard, Stream, StreamEntry};
+use super::{NONE, Now, Publisher, Shard, StreamEntry};
 use crate::control::{
     Command, CreateError, DeleteError, REPORT_ROWS, ReaderState, Reply, SessionRow, StreamRow,
     SubscriptionRow,
@@ -57,38 +57,44 @@ impl<R: Region, F: Frame> Shard<R, F> {
 
     /// Takes a stream on; a repeat is a success.
     fn create_stream(&mut self, entry: StreamEntry) -> (Result<(), CreateError>, Option<Box<str>>) {
-        let StreamEntry { id, name, rules } = entry;
-        let named = self.stream_by_name.get(name.as_bytes()).copied();
-        if let Some(index) = self.stream_by_id.get(&id) {
-            let same = named == Some(*index);
-            return (if same { Ok(()) } else { Err(CreateError::IdTaken) }, Some(name));
+        match self.try_create(&entry) {
+            Ok(Some(slot)) => {
+                self.streams.insert(slot, entry, self.wal.stream(slot).next_offset);
+                (Ok(()), None)
+            }
+            Ok(None) => (Ok(()), Some(entry.name)),
+            Err(error) => (Err(error), Some(entry.name)),
         }
-        if id == 0 {
-            return (Err(CreateError::IdTaken), Some(name));
-        }
-        if let Some(index) = named {
-            let id = self.streams[index as usize].id;
-            return (Err(CreateError::NameTaken { id }), Some(name));
-        }
-        let has = self.wal.level();
-        if let Some(wants) = rules.minimum_level.filter(|wants| *wants > has) {
-            return (Err(CreateError::Level { wants, has }), Some(name));
-        }
-        let slot = match self.wal.open_stream(id) {
-            Ok(slot) => slot,
-            Err(full) => return (Err(full.into()), Some(name)),
-        };
-        let index = self.streams.len() as u32;
-        self.streams.push(Stream::new(id, rules, slot, self.wal.stream(slot).next_offset));
-        self.stream_by_id.insert(id, index);
-        self.stream_by_name.insert(name.into_boxed_bytes(), index);
-        (Ok(()), None)
     }
 
-    /// Gives a stream up: nobody can open it any more.
+    /// The place of a new stream; `None` for one that is there already.
+    fn try_create(&mut self, entry: &StreamEntry) -> Result<Option<StreamSlot>, CreateError> {
+        let named = self.streams.by_name(entry.name.as_bytes());
+        if let Some(slot) = self.wal.stream_slot(entry.id) {
+            return if named == Some(slot.0) { Ok(None) } else { Err(CreateError::IdTaken) };
+        }
+        if entry.id == 0 {
+            return Err(CreateError::IdTaken);
+        }
+        if let Some(index) = named {
+            return Err(CreateError::NameTaken { id: self.streams[index].id });
+        }
+        let has = self.wal.level();
+        if let Some(wants) = entry.rules.minimum_level.filter(|wants| *wants > has) {
+            return Err(CreateError::Level { wants, has });
+        }
+        if let Ok(slot) = self.wal.open_stream(entry.id) {
+            return Ok(Some(slot));
+        }
+        // What was deleted just before may make room.
+        self.give_up_streams(REPORT_ROWS);
+        Ok(Some(self.wal.open_stream(entry.id)?))
+    }
+
+    /// Gives a stream up: nobody can open it any more; who uses it is told in the next polls.
     fn delete_stream(&mut self, id: u64) -> Result<Option<Box<str>>, DeleteError> {
-        self.stream_by_id.remove(&id).ok_or(DeleteError::Unknown)?;
-        Ok(None)
+        let known = if id == 0 { None } else { self.find_stream(id, b"") };
+        known.map(|index| self.streams.delete(index)).ok_or(DeleteError::Unknown)
     }
 
     fn add_publisher(&mut self, id: u64) -> Result<(), CreateError> {
@@ -109,10 +115,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
 
     fn report_streams(&self, ids: &[u64], rows: &mut Vec<StreamRow>) {
         rows.clear();
-        for id in ids.iter().take(REPORT_ROWS.min(rows.capacity())) {
-            let Some(index) = self.stream_by_id.get(id) else { continue };
-            let stream = &self.streams[*index as usize];
-            let state = self.wal.stream(stream.slot);
+        for id in ids.iter().filter(|id| **id != 0).take(REPORT_ROWS.min(rows.capacity())) {
+            let Some(index) = self.find_stream(*id, b"") else { continue };
+            let (stream, state) = (&self.streams[index], self.wal.stream(StreamSlot(index)));
             rows.push(StreamRow {
                 id: *id,
                 earliest_offset: state.earliest_offset,
@@ -146,16 +151,19 @@ impl<R: Region, F: Frame> Shard<R, F> {
     fn subscription_row(&self, index: u32) -> Option<SubscriptionRow> {
         let subscription = self.subscriptions.peek(index)?;
         let address = &self.sessions.get(subscription.session)?.address;
-        let stream = &self.streams[subscription.stream as usize];
+        let visible_end = match subscription.stream {
+            NONE => 0,
+            stream => self.streams[stream].visible_end,
+        };
         Some(SubscriptionRow {
             slot: subscription.session,
             port: address.port,
             ip: IpAddr::from(address.ip),
             udp_port: address.udp_port,
-            stream: stream.id,
+            stream: subscription.stream_id,
             next_offset: subscription.next,
             limit: subscription.limit,
-            visible_end: stream.visible_end,
+            visible_end,
             state: match subscription.pace {
                 Pace::Live => ReaderState::Live,
                 Pace::Behind => ReaderState::CatchingUp,

@@ -58,6 +58,22 @@ pub struct StreamRules {
 }
 
 impl StreamRules {
+    /// No limit of its own.
+    pub const NONE: StreamRules = StreamRules {
+        watermark: Watermark::Committed,
+        minimum_level: None,
+        retention_bytes: 0,
+        retention_ms: 0,
+        max_block_bytes: 0,
+        max_publications: 0,
+        max_subscriptions: 0,
+    };
+
+    /// True if records go because of these rules.
+    pub(crate) fn expires(&self) -> bool {
+        self.retention_bytes != 0 || self.retention_ms != 0
+    }
+
     /// The most bytes of a block, where the shard takes `most`.
     #[inline]
     pub(crate) fn most_block_bytes(&self, most: usize) -> usize {

@@ -2,6 +2,7 @@
 
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
+use mstream_pmem::wal::StreamSlot;
 use mstream_wire::{
     Code, DataHeader, DatagramWriter, FrameHead, SubscribeHeader, rewrite_as_deliver,
 };
@@ -37,7 +38,9 @@ pub(crate) enum Pace {
 pub(crate) struct Subscription {
     pub(crate) session: u32,
     pub(crate) request: u32,
+    /// Index of the stream; [`NONE`] once it was deleted.
     pub(crate) stream: u32,
+    pub(crate) stream_id: u64,
     /// Next offset to be sent.
     pub(crate) next: u64,
     /// Offsets below this one may be sent.
@@ -79,9 +82,18 @@ impl<R: Region, F: Frame> Shard<R, F> {
             3 => From::Time(frame.from.get()),
             _ => return Err(Code::Unsupported),
         };
-        let stream = self.find_stream(frame.stream.get(), name).ok_or(Code::UnknownStream)?;
+        let stream = self.find_stream(frame.stream.get(), name);
+        let mut known = self.find_subscription(session, frame.request.get());
+        if let Some(index) = known
+            && self.subscriptions.at(index).is_some_and(|known| known.stream == NONE)
+        {
+            // Its stream was deleted; there may be another one of that name.
+            self.close_subscription(session, index);
+            known = None;
+        }
+        let stream = stream.ok_or(Code::UnknownStream)?;
         let (code, start) = self.start_position(stream, &from, frame);
-        let index = match self.find_subscription(session, frame.request.get()) {
+        let index = match known {
             Some(index) if self.subscriptions.at(index).is_some_and(|s| s.stream == stream) => {
                 index
             }
@@ -103,14 +115,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
 
     /// Where a subscription starts, or the code and position that say why it cannot.
     fn start_position(&self, stream: u32, from: &From, frame: &SubscribeHeader) -> (Code, u64) {
-        let entry = &self.streams[stream as usize];
-        let earliest = self.wal.stream(entry.slot).earliest_offset;
-        let end = entry.visible_end;
+        let slot = StreamSlot(stream);
+        let earliest = self.wal.stream(slot).earliest_offset;
+        let end = self.streams[stream].visible_end;
         match *from {
             From::Earliest => (Code::Ok, earliest),
             From::Latest => (Code::Ok, end),
             From::Time(time) => {
-                (Code::Ok, self.wal.first_at_or_after(entry.slot, time).unwrap_or(end).min(end))
+                (Code::Ok, self.wal.first_at_or_after(slot, time).unwrap_or(end).min(end))
             }
             From::Offset(offset) => {
                 if frame.log_id != [0; 16] && frame.log_id != self.wal.log_id() {
@@ -119,7 +131,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 let epoch = frame.epoch.get();
                 let common = match epoch {
                     0 => end,
-                    epoch => self.wal.first_of_later_epoch(entry.slot, epoch).unwrap_or(end),
+                    epoch => self.wal.first_of_later_epoch(slot, epoch).unwrap_or(end),
                 };
                 if offset > common {
                     (Code::Diverged, common)
@@ -144,7 +156,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
     }
 
     fn add_subscription(&mut self, session: u32, request: u32, stream: u32) -> Result<u32, Code> {
-        let entry = &self.streams[stream as usize];
+        let entry = &self.streams[stream];
         if at_limit(entry.subscription_count, entry.rules.max_subscriptions) {
             return Err(Code::LimitReached);
         }
@@ -152,6 +164,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             session,
             request,
             stream,
+            stream_id: entry.id,
             next: 0,
             limit: 0,
             hint: 0,
@@ -162,12 +175,12 @@ impl<R: Region, F: Frame> Shard<R, F> {
             start: 0,
             next_owed: NONE,
             next_in_session: self.sessions[session].subscriptions,
-            next_in_stream: self.streams[stream as usize].subscriptions,
+            next_in_stream: self.streams[stream].subscriptions,
         };
         let handle = self.subscriptions.insert(subscription).map_err(|_| Code::LimitReached)?;
         self.sessions[session].subscriptions = handle.index();
         self.sessions[session].subscription_count += 1;
-        let entry = &mut self.streams[stream as usize];
+        let entry = &mut self.streams[stream];
         entry.subscriptions = handle.index();
         entry.subscription_count += 1;
         Ok(handle.index())
@@ -179,7 +192,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if gone.listed {
             self.behind.retain(|listed| *listed != index);
         }
-        let stream = &mut self.streams[gone.stream as usize];
+        if gone.stream == NONE {
+            return;
+        }
+        let stream = &mut self.streams[gone.stream];
         stream.subscription_count -= 1;
         let mut at = stream.subscriptions;
         if at == index {
@@ -243,13 +259,18 @@ impl<R: Region, F: Frame> Shard<R, F> {
         out: &mut O,
     ) {
         let end = stored.offset + u64::from(stored.count);
+        let stream = &mut self.streams[stored.stream];
+        stream.pending -= 1;
+        if !stream.is_live() {
+            return;
+        }
         if let Some(publication) = self.publications.get_mut(stored.publication) {
             publication.persisted = stored.last_sequence;
             publication.committed = stored.last_sequence;
             publication.offset = end;
             self.owe_publication(stored.publication.index(), publication_owes::ACK);
         }
-        let stream = &mut self.streams[stored.stream as usize];
+        let stream = &mut self.streams[stored.stream];
         stream.visible_end = end;
         let mut next = stream.subscriptions;
         while next != NONE {
@@ -362,7 +383,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if session.state != State::Open {
             return false;
         }
-        let stream = &self.streams[subscription.stream as usize];
+        let (slot_of_stream, stream) =
+            (StreamSlot(subscription.stream), &self.streams[subscription.stream]);
         if subscription.next >= stream.visible_end {
             subscription.pace = Pace::Live;
             return false;
@@ -371,7 +393,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             subscription.pace = Pace::Parked;
             return false;
         }
-        let earliest = self.wal.stream(stream.slot).earliest_offset;
+        let earliest = self.wal.stream(slot_of_stream).earliest_offset;
         if subscription.next < earliest {
             // Recycled under a reader that was too slow: it is told, never silently moved on.
             subscription.pace = Pace::Stopped;
@@ -393,7 +415,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
         let mut next = subscription.next;
         while next < stream.visible_end && next < subscription.limit {
-            let found = self.wal.lookup(stream.slot, next, subscription.hint);
+            let found = self.wal.lookup(slot_of_stream, next, subscription.hint);
             let Some((number, record)) =
                 found.and_then(|(number, at)| Some((number, self.wal.record(at)?)))
             else {

@@ -3,9 +3,10 @@
 use mstream_nic::Frame;
 use mstream_nic::headers::{UDP_HEADERS_BYTES, UdpHeaders, emit_udp_headers};
 use mstream_pmem::region::Region;
+use mstream_pmem::wal::StreamSlot;
 use mstream_wire::{
-    Ack, Beat, Code, Credit, DatagramHeader, DatagramWriter, ErrorHeader, MAX_UNSEALED_BYTES,
-    NO_HANDLE, Opened, StreamOpened, Subscribed,
+    Ack, Beat, Code, Credit, DatagramHeader, DatagramWriter, ErrorHeader, LAST_ROUND,
+    MAX_UNSEALED_BYTES, NO_HANDLE, Opened, StreamOpened, Subscribed,
 };
 
 use super::deliver::{Subscription, give, owes as subscription_owes};
@@ -181,6 +182,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 if session.owes & owes::BEAT != 0 {
                     writer.beat(&beat(NO_HANDLE, 0, 0, session.asked_time));
                 }
+                if session.owes & owes::GONE != 0 {
+                    writer.ack(&gone(session.gone, level));
+                }
                 session.owes = 0;
                 while publications.at(session.owed_publications).is_some() {
                     if writer.room() < size_of::<Ack>() + size_of::<StreamOpened>() {
@@ -192,7 +196,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     };
                     let owed = std::mem::take(&mut publication.owes);
                     if owed & publication_owes::OPENED != 0 {
-                        let id = streams[publication.stream as usize].id;
+                        let id = streams[publication.stream].id;
                         writer.stream_opened(&stream_opened(publication, handle.0, id));
                     }
                     if owed & publication_owes::ACK != 0 {
@@ -208,17 +212,23 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     let Some(subscription) = subscriptions.at(session.owed_subscriptions) else {
                         break;
                     };
-                    let stream = &streams[subscription.stream as usize];
+                    // Of a stream that was deleted nothing is held.
+                    let (earliest, end) = match subscription.stream {
+                        NONE => (0, 0),
+                        stream => (
+                            wal.stream(StreamSlot(stream)).earliest_offset,
+                            streams[stream].visible_end,
+                        ),
+                    };
                     let owed = std::mem::take(&mut subscription.owes);
                     if owed & subscription_owes::SUBSCRIBED != 0 {
-                        let earliest = wal.stream(stream.slot).earliest_offset;
-                        let mut frame = subscribed(subscription, handle.0, stream.id, wal.log_id());
+                        let mut frame = subscribed(subscription, handle.0, wal.log_id());
                         frame.earliest = earliest.into();
-                        frame.end = stream.visible_end.into();
+                        frame.end = end.into();
                         writer.subscribed(&frame);
                     }
                     if owed & subscription_owes::BEAT != 0 {
-                        writer.beat(&beat(handle.0, subscription.next, stream.visible_end, 0));
+                        writer.beat(&beat(handle.0, subscription.next, end, 0));
                     }
                     session.owed_subscriptions = subscription.next_owed;
                 }
@@ -279,19 +289,33 @@ fn ack(publication: &Publication, handle: u32, level: u8) -> Ack {
     }
 }
 
-fn subscribed(
-    subscription: &Subscription,
-    handle: u32,
-    stream: u64,
-    log_id: [u8; 16],
-) -> Subscribed {
+/// The session has no publication of this handle: its stream was deleted. No round follows this one.
+fn gone(handle: u32, level: u8) -> Ack {
+    Ack {
+        head: Ack::HEAD,
+        handle: handle.into(),
+        received: 0.into(),
+        persisted: 0.into(),
+        committed: 0.into(),
+        offset: 0.into(),
+        round: LAST_ROUND.into(),
+        refused: 0.into(),
+        code: (Code::UnknownStream as u16).into(),
+        level,
+        copies: 1,
+        required_copies: 1,
+        reserved: [0; 11],
+    }
+}
+
+fn subscribed(subscription: &Subscription, handle: u32, log_id: [u8; 16]) -> Subscribed {
     Subscribed {
         head: Subscribed::HEAD,
         request: subscription.request.into(),
         handle: handle.into(),
         code: subscription.code.into(),
         reserved: 0.into(),
-        stream: stream.into(),
+        stream: subscription.stream_id.into(),
         start: subscription.start.into(),
         earliest: 0.into(),
         end: 0.into(),

@@ -15,15 +15,16 @@ mod pending;
 mod publish;
 mod session;
 mod setup;
+mod streams;
 mod table;
 mod timers;
 mod upkeep;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::{RecordAt, StreamSlot, Wal};
+use mstream_pmem::wal::{RecordAt, Wal};
 
 use crate::Outbox;
 pub use config::{
@@ -36,6 +37,7 @@ use deliver::Subscription;
 use pending::Pending;
 use publish::Publication;
 use session::Sessions;
+use streams::Streams;
 use table::{Handle, Table};
 use timers::TimerWheel;
 
@@ -62,33 +64,6 @@ pub struct Now {
     pub wall_ns: u64,
 }
 
-/// A stream of this shard.
-struct Stream {
-    slot: StreamSlot,
-    id: u64,
-    /// Offset behind the last committed message: subscriptions see no further.
-    visible_end: u64,
-    /// First of the subscriptions of this stream.
-    subscriptions: u32,
-    publication_count: u32,
-    subscription_count: u32,
-    rules: StreamRules,
-}
-
-impl Stream {
-    fn new(id: u64, rules: StreamRules, slot: StreamSlot, visible_end: u64) -> Stream {
-        Stream {
-            slot,
-            id,
-            visible_end,
-            subscriptions: NONE,
-            publication_count: 0,
-            subscription_count: 0,
-            rules,
-        }
-    }
-}
-
 /// A publisher that the catalogue names.
 struct Publisher {
     id: u64,
@@ -111,9 +86,7 @@ pub struct Shard<R: Region, F: Frame> {
     limits: Limits,
     secret: Secret,
     wal: Wal<R>,
-    streams: Vec<Stream>,
-    stream_by_id: HashMap<u64, u32>,
-    stream_by_name: HashMap<Box<[u8]>, u32>,
+    streams: Streams,
     publishers: Vec<Publisher>,
     sessions: Sessions,
     publications: Table<Publication>,
@@ -128,6 +101,7 @@ pub struct Shard<R: Region, F: Frame> {
     sessions_made: u64,
     lives_made: u32,
     anonymous_made: u32,
+    persisted: u64,
     committed: u64,
     /// Lsn of the next record when segments were last looked after.
     upkept: u64,
@@ -136,38 +110,35 @@ pub struct Shard<R: Region, F: Frame> {
 
 impl<R: Region, F: Frame> Shard<R, F> {
     /// A shard over an opened log. Every stream that the configuration names is registered in the
-    /// log's tables.
+    /// log's tables; what else the log holds was deleted.
     ///
     /// # Errors
     /// When the log's tables have no room for the streams, or its region promises less than one demands.
     pub fn new(config: ShardConfig, mut wal: Wal<R>, now: Now) -> Result<Self, StartError> {
         let limits = config.limits;
         let tables = wal.table_limits();
-        let mut streams = Vec::with_capacity(tables.streams);
-        let mut stream_by_id = HashMap::with_capacity(2 * tables.streams);
-        let mut stream_by_name = HashMap::with_capacity(2 * tables.streams);
-        for (index, entry) in config.streams.into_iter().enumerate() {
+        let catalogued: HashSet<u64> = config.streams.iter().map(|entry| entry.id).collect();
+        wal.keep_streams(|id| catalogued.contains(&id))?;
+        let mut streams = Streams::new(wal.stream_slots());
+        for entry in config.streams {
             if let Some(wants) = entry.rules.minimum_level.filter(|wants| *wants > wal.level()) {
                 return Err(StartError::Level { name: entry.name, wants, has: wal.level() });
             }
             let slot = wal.open_stream(entry.id)?;
-            stream_by_id.insert(entry.id, index as u32);
-            stream_by_name.insert(entry.name.into_boxed_bytes(), index as u32);
-            streams.push(Stream::new(entry.id, entry.rules, slot, wal.stream(slot).next_offset));
+            streams.insert(slot, entry, wal.stream(slot).next_offset);
         }
         let mut publishers = Vec::with_capacity(tables.publishers.max(config.publishers.len()));
         publishers.extend(config.publishers.iter().map(|entry| Publisher::new(entry.id)));
         publishers.sort_unstable_by_key(|publisher: &Publisher| publisher.id);
-        Ok(Shard {
+        let mut shard = Shard {
             ports: config.ports,
             udp_port: config.udp_port,
             secret: Secret::new(config.secret),
+            persisted: wal.appended(),
             committed: wal.appended(),
             upkept: wal.appended(),
             wal,
             streams,
-            stream_by_id,
-            stream_by_name,
             publishers,
             sessions: Sessions::new(limits.sessions, config.secret),
             publications: Table::new(limits.publications),
@@ -182,7 +153,12 @@ impl<R: Region, F: Frame> Shard<R, F> {
             lives_made: 0,
             anonymous_made: 0,
             counters: Counters::default(),
-        })
+        };
+        // Before a session opens: a restart brings back what rules had let go.
+        for index in 0..shard.streams.entries() {
+            shard.expire_records(now, index, usize::MAX);
+        }
+        Ok(shard)
     }
 
     /// What was counted so far.
@@ -218,6 +194,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
     /// Subscriptions that are served from the log because they did not keep up.
     pub fn subscriptions_behind(&self) -> usize {
         self.behind.len()
+    }
+
+    /// Live streams, and deleted ones that are not given up yet.
+    pub fn streams(&self) -> (usize, usize) {
+        self.streams.counts()
     }
 
     /// Every record with an lsn below this one is on the required copies.
@@ -256,13 +237,31 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.counters.frames_out - before
     }
 
+    /// Every record with an lsn below this one has what the rule asks for.
+    #[inline]
+    fn watermark(&self, rule: Watermark) -> u64 {
+        match rule {
+            Watermark::Persisted => self.persisted,
+            Watermark::Committed => self.committed,
+        }
+    }
+
     /// Records whose barrier completed become visible and acknowledged, in lsn order.
     #[inline]
     fn move_watermarks<O: Outbox<F> + ?Sized>(&mut self, now: Now, out: &mut O) {
-        let persisted = self.wal.persisted();
+        self.persisted = self.wal.persisted();
         // One node holds the one required copy: what is persisted is committed.
-        self.committed = persisted;
-        while let Some(record) = self.pending.pop_below(persisted) {
+        self.committed = self.persisted;
+        while let Some(front) = self.pending.front() {
+            // In lsn order: what waits for more holds up what waits for less behind it.
+            let rule = match front.what {
+                pending::What::Data(data) => self.streams[data.stream].rules.watermark,
+                pending::What::Life { .. } | pending::What::Opened(_) => Watermark::Committed,
+            };
+            if front.lsn >= self.watermark(rule) {
+                break;
+            }
+            let Some(record) = self.pending.pop() else { break };
             match record.what {
                 pending::What::Data(data) => self.completed(now, data, record.frame, out),
                 pending::What::Life { session, token } => self.life_is_durable(session, token),
@@ -277,7 +276,7 @@ impl<R: Region, F: Frame> std::fmt::Debug for Shard<R, F> {
         f.debug_struct("Shard")
             .field("udp_port", &self.udp_port)
             .field("sessions", &self.sessions.len())
-            .field("streams", &self.streams.len())
+            .field("streams", &self.streams.counts())
             .finish_non_exhaustive()
     }
 }

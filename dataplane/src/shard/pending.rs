@@ -18,7 +18,7 @@ pub(crate) enum What {
 
 /// A record that waits.
 pub(crate) struct Waiting<F> {
-    lsn: u64,
+    pub(crate) lsn: u64,
     pub(crate) what: What,
     /// The received frame, when it holds this batch alone and can become its delivery.
     pub(crate) frame: Option<F>,
@@ -69,12 +69,15 @@ impl<F> Pending<F> {
         }
     }
 
-    /// Takes the oldest record if its lsn is below `lsn`.
+    /// The oldest record.
     #[inline]
-    pub(crate) fn pop_below(&mut self, lsn: u64) -> Option<Waiting<F>> {
-        if self.ring.front()?.lsn >= lsn {
-            return None;
-        }
+    pub(crate) fn front(&self) -> Option<&Waiting<F>> {
+        self.ring.front()
+    }
+
+    /// Takes the oldest record.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Waiting<F>> {
         let record = self.ring.pop_front()?;
         if record.frame.is_some() {
             self.frames -= 1;

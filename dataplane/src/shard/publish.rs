@@ -2,7 +2,7 @@
 
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::{AppendData, AppendError, PublicationSlot};
+use mstream_pmem::wal::{AppendData, AppendError, PublicationSlot, StreamSlot};
 use mstream_wire::{
     Block, Code, DATA_HEADER_BYTES, DATAGRAM_HEADER_BYTES, Data, OpenStreamHeader, WireError,
 };
@@ -44,17 +44,12 @@ pub(crate) struct Publication {
     pub(crate) next_owed: u32,
     /// Next publication of the session.
     pub(crate) next: u32,
+    /// Neighbours among the publications of the stream.
+    next_in_stream: u32,
+    previous_in_stream: u32,
 }
 
 impl<R: Region, F: Frame> Shard<R, F> {
-    /// Index of the stream that a client means by id or, with id 0, by name.
-    pub(super) fn find_stream(&self, id: u64, name: &[u8]) -> Option<u32> {
-        match id {
-            0 => self.stream_by_name.get(name).copied(),
-            id => self.stream_by_id.get(&id).copied(),
-        }
-    }
-
     /// Opens a stream for publishing; the answer is owed, or returned when it is a refusal.
     pub(super) fn open_stream(
         &mut self,
@@ -76,7 +71,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             index = publication.next;
         }
-        let entry = &self.streams[stream as usize];
+        let entry = &self.streams[stream];
         if at_limit(entry.publication_count, entry.rules.max_publications) {
             return Err(Code::LimitReached);
         }
@@ -89,7 +84,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let publisher = self.sessions[session].publisher;
         let slot = self
             .wal
-            .open_publication(publisher, self.streams[stream as usize].slot)
+            .open_publication(publisher, StreamSlot(stream))
             .map_err(|_| Code::LimitReached)?;
         let state = self.wal.publication(slot);
         let publication = Publication {
@@ -108,6 +103,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             owes: 0,
             next_owed: NONE,
             next: self.sessions[session].publications,
+            next_in_stream: self.streams[stream].publications,
+            previous_in_stream: NONE,
         };
         let Ok(handle) = self.publications.insert(publication) else {
             if publisher & ANONYMOUS != 0 {
@@ -117,12 +114,72 @@ impl<R: Region, F: Frame> Shard<R, F> {
         };
         self.sessions[session].publications = handle.index();
         self.sessions[session].publication_count += 1;
-        self.streams[stream as usize].publication_count += 1;
+        let entry = &mut self.streams[stream];
+        entry.publication_count += 1;
+        let next = std::mem::replace(&mut entry.publications, handle.index());
+        if let Some(next) = self.publications.at(next) {
+            next.previous_in_stream = handle.index();
+        }
         match waits {
             Some(lsn) => self.pending.push(lsn, What::Opened(handle)),
             None => self.owe_publication(handle.index(), owes::OPENED),
         }
         Ok(())
+    }
+
+    /// Frees a publication that the session's own list no longer names, or will not when this returns.
+    pub(super) fn drop_publication(&mut self, index: u32) -> Option<Publication> {
+        let gone = self.publications.remove(index)?;
+        let (next, previous) = (gone.next_in_stream, gone.previous_in_stream);
+        if let Some(next) = self.publications.at(next) {
+            next.previous_in_stream = previous;
+        }
+        let stream = &mut self.streams[gone.stream];
+        stream.publication_count -= 1;
+        match self.publications.at(previous) {
+            Some(previous) => previous.next_in_stream = next,
+            None => stream.publications = next,
+        }
+        Some(gone)
+    }
+
+    /// Ends a publication whose stream was deleted: its session is told.
+    pub(super) fn end_publication(&mut self, index: u32) {
+        let handle = self.publications.handle(index);
+        let Some(gone) = self.publications.at(index).copied() else { return };
+        let mut at = self.sessions[gone.session].publications;
+        if at == index {
+            self.sessions[gone.session].publications = gone.next;
+        }
+        while let Some(other) = self.publications.at(at) {
+            if other.next == index {
+                other.next = gone.next;
+                break;
+            }
+            at = other.next;
+        }
+        let mut at = self.sessions[gone.session].owed_publications;
+        if at == index {
+            self.sessions[gone.session].owed_publications = gone.next_owed;
+        }
+        while gone.owes != 0
+            && let Some(other) = self.publications.at(at)
+        {
+            if other.owes != 0 && other.next_owed == index {
+                other.next_owed = gone.next_owed;
+                break;
+            }
+            at = other.next_owed;
+        }
+        self.drop_publication(index);
+        self.sessions[gone.session].publication_count -= 1;
+        self.tell_gone(gone.session, handle);
+    }
+
+    /// Notes that a session is to be told that it has no publication of this handle: its stream was deleted.
+    fn tell_gone(&mut self, session: u32, handle: Handle) {
+        self.sessions[session].gone = handle.0;
+        self.owe(session, super::session::owes::GONE);
     }
 
     /// Everything that was stored when a publication was opened is durable.
@@ -154,14 +211,12 @@ impl<R: Region, F: Frame> Shard<R, F> {
     #[inline]
     pub(super) fn publish(&mut self, now: Now, session: u32, data: &Data<'_>) -> bool {
         let handle = Handle(data.header.handle.get());
-        let Some(publication) = self.publications.get_mut(handle) else {
+        let known = self.publications.get_mut(handle).filter(|known| known.session == session);
+        let Some(publication) = known.filter(|known| self.streams[known.stream].is_live()) else {
             self.counters.refuse(Refusal::UnknownHandle);
+            self.tell_gone(session, handle);
             return false;
         };
-        if publication.session != session {
-            self.counters.refuse(Refusal::UnknownHandle);
-            return false;
-        }
         let index = handle.index();
         if publication.round != data.header.tag.get() {
             self.counters.refuse(Refusal::WrongRound);
@@ -192,8 +247,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         }
         let (stream, slot) = (publication.stream, publication.slot);
-        let most =
-            self.streams[stream as usize].rules.most_block_bytes(self.limits.max_block_bytes);
+        let most = self.streams[stream].rules.most_block_bytes(self.limits.max_block_bytes);
         if data.block.len() > most {
             self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
             return false;
@@ -221,7 +275,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let (publisher, incarnation) =
             (self.sessions[session].publisher, self.sessions[session].incarnation);
         let appended = self.wal.append_data(&AppendData {
-            stream: self.streams[stream as usize].slot,
+            stream: StreamSlot(stream),
             publication: slot,
             incarnation,
             count,
@@ -247,6 +301,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if let Some(publication) = self.publications.at(index) {
             publication.received = last;
         }
+        self.streams[stream].pending += 1;
         self.pending.push(
             appended.lsn,
             What::Data(Stored {

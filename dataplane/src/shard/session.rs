@@ -34,6 +34,7 @@ pub(crate) mod owes {
     pub(crate) const OPENED: u8 = 1;
     pub(crate) const CREDIT: u8 = 2;
     pub(crate) const BEAT: u8 = 4;
+    pub(crate) const GONE: u8 = 8;
 }
 
 /// One client's tie to the shard.
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) beat_interval_ns: u64,
     /// Time in the beat that is to be answered.
     pub(crate) asked_time: u64,
+    /// The publication handle that it is to be told it does not have.
+    pub(crate) gone: u32,
     /// Heads of the lists of this session's publications and subscriptions, and of those that are owed a frame.
     pub(crate) publications: u32,
     pub(crate) subscriptions: u32,
@@ -88,6 +91,7 @@ impl Session {
         beat_ns: 0,
         beat_interval_ns: 0,
         asked_time: 0,
+        gone: NONE,
         publications: NONE,
         subscriptions: NONE,
         owed_publications: NONE,

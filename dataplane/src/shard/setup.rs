@@ -244,8 +244,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let publisher = self.sessions[slot].publisher;
         let anonymous = publisher & ANONYMOUS != 0;
         let mut index = self.sessions[slot].publications;
-        while let Some(publication) = self.publications.remove(index) {
-            self.streams[publication.stream as usize].publication_count -= 1;
+        while let Some(publication) = self.drop_publication(index) {
             if anonymous {
                 self.wal.release_publication(publication.slot);
             }
@@ -274,9 +273,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.counters.refuse(Refusal::UnknownHandle);
             return;
         }
-        self.unlink_subscription(slot, handle.index());
+        self.close_subscription(slot, handle.index());
+    }
+
+    /// Ends a subscription of this session.
+    pub(super) fn close_subscription(&mut self, slot: u32, index: u32) {
+        self.unlink_subscription(slot, index);
         self.sessions[slot].subscription_count -= 1;
-        self.drop_subscription(handle.index());
+        self.drop_subscription(index);
     }
 
     /// Takes a subscription out of its session's lists.

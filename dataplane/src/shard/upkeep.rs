@@ -15,6 +15,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.wal.appended() - std::mem::replace(&mut self.upkept, self.wal.appended());
         let (least, most) = HOUSEKEEPING_RECORDS.into_inner();
         self.wal.housekeep((2 * appended).clamp(least, most) as usize);
+        self.tend_streams(now);
         if self.timers.ticked(now.mono_ns) {
             self.expire(now);
         }

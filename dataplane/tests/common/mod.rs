@@ -97,8 +97,35 @@ pub fn wal_config(time_ns: u64) -> WalConfig {
     }
 }
 
-/// Recovers `region` and puts a shard on it.
+/// Recovers `region` and puts a shard with one stream on it.
 pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
+    start_with(region, slots, limits, now, &[(STREAM, "trades")])
+}
+
+/// As [`start`] with these streams.
+pub fn start_with(
+    region: SimRegion,
+    slots: u32,
+    limits: Limits,
+    now: Now,
+    streams: &[(u64, &str)],
+) -> World {
+    let entry = |(id, name): &(u64, &str)| StreamEntry {
+        id: *id,
+        name: (*name).into(),
+        rules: StreamRules::NONE,
+    };
+    start_entries(region, slots, limits, now, streams.iter().map(entry).collect())
+}
+
+/// As [`start`] with these entries of the catalogue.
+pub fn start_entries(
+    region: SimRegion,
+    slots: u32,
+    limits: Limits,
+    now: Now,
+    streams: Vec<StreamEntry>,
+) -> World {
     let config = wal_config(now.wall_ns);
     let slots: Vec<u32> = (0..slots).collect();
     let (wal, _) = Wal::open(region, &slots, config).expect("the log opens");
@@ -111,11 +138,7 @@ pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
         }],
         udp_port: SHARD_PORT,
         limits,
-        streams: vec![StreamEntry {
-            id: STREAM,
-            name: "trades".into(),
-            rules: StreamRules::default(),
-        }],
+        streams,
         publishers: vec![PublisherEntry { id: PUBLISHER, name: "feed".into() }],
         secret: [3; 16],
     };
@@ -311,6 +334,18 @@ impl Client {
         })
     }
 
+    /// A subscribe of a stream without a log.
+    pub fn subscribe_to(
+        &mut self,
+        stream: u64,
+        request: u32,
+        kind: u8,
+        from: u64,
+        credit: u64,
+    ) -> Vec<u8> {
+        self.subscribe_with(stream, request, (kind, from), credit, [0; 16], 0)
+    }
+
     /// A subscribe of `STREAM` from an offset, with log id and epoch as given.
     pub fn subscribe(
         &mut self,
@@ -320,12 +355,24 @@ impl Client {
         log: [u8; 16],
         epoch: u32,
     ) -> Vec<u8> {
+        self.subscribe_with(STREAM, 1, (kind, from), credit, log, epoch)
+    }
+
+    fn subscribe_with(
+        &mut self,
+        stream: u64,
+        request: u32,
+        (kind, from): (u8, u64),
+        credit: u64,
+        log: [u8; 16],
+        epoch: u32,
+    ) -> Vec<u8> {
         self.datagram(|writer| {
             assert!(writer.subscribe(
                 &wire::SubscribeHeader {
                     head: wire::SubscribeHeader::HEAD,
-                    request: 1.into(),
-                    stream: STREAM.into(),
+                    request: request.into(),
+                    stream: stream.into(),
                     from: from.into(),
                     credit: credit.into(),
                     log_id: log,
