@@ -270,8 +270,11 @@ impl<P: Port> Client<P> {
                     subscription.on_lost();
                 }
             }
-            Change::Failed(code) => {
-                on(Event::SessionFailed { session: SessionId(index), code });
+            Change::Delayed(code) => {
+                on(Event::Delayed { session: SessionId(index), code });
+            }
+            Change::Failed(code, value) => {
+                on(Event::SessionFailed { session: SessionId(index), code, value });
                 for publication in self.publications.iter_mut().filter(|p| p.session == index) {
                     publication.end(Ended::Session(code), on);
                 }
@@ -297,7 +300,7 @@ impl<P: Port> Client<P> {
         for frame in datagram.frames() {
             // An error that names the session is the one thing that does not show that it lives.
             if let Wire::Error(error, _) = frame {
-                let change = self.sessions[index].on_error(error.code.get());
+                let change = self.sessions[index].on_error(error.code.get(), error.value.get());
                 self.changed(index, &change, on);
                 return;
             }
@@ -406,7 +409,7 @@ impl<P: Port> Client<P> {
                 Change::None
             }
             Wire::Opened(opened) => session.on_opened(self.now_ns, datagram.header, opened),
-            Wire::Error(error, _) => session.on_error(error.code.get()),
+            Wire::Error(error, _) => session.on_error(error.code.get(), error.value.get()),
             _ => Change::None,
         };
         self.changed(index, &change, on);

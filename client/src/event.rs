@@ -115,12 +115,22 @@ pub enum Event<'a> {
         /// Why.
         why: Lost,
     },
+    /// What was asked for is not granted for a reason that may pass: sessions full, the log full, a limit
+    /// reached. It is asked for again, and this is said again.
+    Delayed {
+        /// The session that is to be opened, or asked for a publication or subscription.
+        session: SessionId,
+        /// Why.
+        code: Code,
+    },
     /// A session ended for good.
     SessionFailed {
         /// Which one.
         session: SessionId,
         /// Why.
         code: Code,
+        /// What the shard said with it: with a wrong version the one that it speaks.
+        value: u64,
     },
     /// A stream is open for publishing.
     PublicationOpened {

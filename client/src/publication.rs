@@ -7,7 +7,7 @@ use mstream_wire::{
 };
 
 use crate::backoff::Backoff;
-use crate::event::{Ended, Event, PublicationId, PublishError};
+use crate::event::{Ended, Event, PublicationId, PublishError, SessionId};
 use crate::link::Link;
 use crate::retained::Retained;
 use crate::session::Session;
@@ -282,9 +282,12 @@ impl Publication {
         }
         if opened.code.get() != 0 {
             let code = Code::from_number(opened.code.get()).unwrap_or(Code::Unsupported);
-            // A full table may get room.
-            if code != Code::LimitReached {
-                self.end(Ended::Refused(code), on);
+            match code {
+                // A full table may get room.
+                Code::LimitReached => {
+                    on(Event::Delayed { session: SessionId(self.session), code });
+                }
+                code => self.end(Ended::Refused(code), on),
             }
             return;
         }

@@ -72,7 +72,10 @@ pub(crate) enum Change {
     None,
     Opened,
     Lost(Lost),
-    Failed(Code),
+    /// Set-up goes on trying.
+    Delayed(Code),
+    /// With the number that the shard said with it.
+    Failed(Code, u64),
 }
 
 pub(crate) struct Session {
@@ -355,7 +358,7 @@ impl Session {
     }
 
     /// An error that names this session's set-up (its nonce) or the session itself.
-    pub(crate) fn on_error(&mut self, code: u16) -> Change {
+    pub(crate) fn on_error(&mut self, code: u16, value: u64) -> Change {
         let ready = self.stage == Stage::Ready;
         match Code::from_number(code) {
             Some(Code::UnknownSession) if ready => self.lose(Lost::Unknown),
@@ -375,11 +378,13 @@ impl Session {
                 Change::None
             }
             // These pass: set-up goes on trying.
-            Some(Code::SessionsFull | Code::LogFull | Code::ShuttingDown) => Change::None,
+            Some(code @ (Code::SessionsFull | Code::LogFull | Code::ShuttingDown)) => {
+                Change::Delayed(code)
+            }
             code => {
                 let code = code.unwrap_or(Code::Unsupported);
                 self.stage = Stage::Failed(code);
-                Change::Failed(code)
+                Change::Failed(code, value)
             }
         }
     }

@@ -7,7 +7,7 @@ use mstream_wire::{
 };
 
 use crate::backoff::Backoff;
-use crate::event::{Event, Stop, SubscriptionId};
+use crate::event::{Event, SessionId, Stop, SubscriptionId};
 use crate::link::Link;
 use crate::session::Session;
 use crate::stream::StreamRef;
@@ -232,7 +232,9 @@ impl Subscription {
         match Code::from_number(answer.code.get()) {
             Some(Code::Ok) => {}
             // A full table may get room: the question is repeated.
-            Some(Code::LimitReached) => return,
+            Some(code @ Code::LimitReached) => {
+                return on(Event::Delayed { session: SessionId(self.session), code });
+            }
             // The answer to an earlier question, which came late to the shard: it is asked again.
             Some(Code::OffsetGone) if self.position.is_some_and(|at| start <= at.offset) => {
                 self.gap_at = self.position.map(|at| at.offset);

@@ -48,6 +48,7 @@ enum Note {
     Unknown(u64),
     Fenced,
     Lost(mstream_client::Lost),
+    Delayed,
     Wrong(String),
 }
 
@@ -58,6 +59,7 @@ fn note(event: Event<'_>) -> Note {
         Event::Acknowledged { sequence, offset, .. } => Note::Acknowledged { sequence, offset },
         Event::OutcomeUnknown { last, .. } => Note::Unknown(last),
         Event::SessionLost { why, .. } => Note::Lost(why),
+        Event::Delayed { .. } => Note::Delayed,
         Event::SessionFailed { code: Code::Fenced, .. }
         | Event::PublicationEnded { why: Ended::Session(Code::Fenced), .. } => Note::Fenced,
         other => Note::Wrong(format!("{other:?}")),
@@ -218,6 +220,7 @@ impl<P: Port> Publisher<P> {
                 );
                 Ok(())
             }
+            Note::Delayed => Ok(()),
             Note::Wrong(event) => Err(format!("publisher {actor}/{}: {event}", self.life)),
         }
     }

@@ -46,7 +46,9 @@ fn note(event: Event<'_>) -> Note {
         Event::SubscriptionStopped { why: Stop::OffsetGone { earliest }, .. } => {
             Note::OffsetGone(earliest)
         }
-        Event::SessionOpened { .. } | Event::SessionLost { .. } => Note::Quiet,
+        Event::SessionOpened { .. } | Event::SessionLost { .. } | Event::Delayed { .. } => {
+            Note::Quiet
+        }
         other => Note::Wrong(format!("{other:?}")),
     }
 }

@@ -226,6 +226,7 @@ impl Told {
             Event::Skipped { from, to, .. } => format!("offsets {from} to {to} have no content"),
             Event::SubscriptionStopped { why, .. } => format!("subscription stopped: {why:?}"),
             Event::OutcomeUnknown { .. }
+            | Event::Delayed { .. }
             | Event::PublicationOpened { .. }
             | Event::Message { .. }
             | Event::Acknowledged { .. } => return,

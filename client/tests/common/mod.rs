@@ -201,6 +201,7 @@ pub enum Seen {
     SessionOpened { publisher: u64, incarnation: u64 },
     SessionLost(Lost),
     SessionFailed(Code),
+    Delayed(Code),
     PublicationOpened(u64),
     PublicationEnded(Ended),
     OutcomeUnknown(u64, u64),
@@ -219,6 +220,7 @@ fn seen(event: Event<'_>) -> Seen {
         }
         Event::SessionLost { why, .. } => Seen::SessionLost(why),
         Event::SessionFailed { code, .. } => Seen::SessionFailed(code),
+        Event::Delayed { code, .. } => Seen::Delayed(code),
         Event::PublicationOpened { sequence, .. } => Seen::PublicationOpened(sequence),
         Event::PublicationEnded { why, .. } => Seen::PublicationEnded(why),
         Event::OutcomeUnknown { first, last, .. } => Seen::OutcomeUnknown(first, last),

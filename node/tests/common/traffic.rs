@@ -212,6 +212,7 @@ impl Seen {
                 }
             }
             Event::SubscriptionStopped { why, .. } => self.stopped = Some(why),
+            Event::Delayed { .. } => {}
             Event::Refused { .. }
             | Event::SessionFailed { .. }
             | Event::PublicationEnded { .. }
