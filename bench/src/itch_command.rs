@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use mstream_bench::itch::check::{Strictness, check_file};
-use mstream_bench::itch::framing::FrameWriter;
 use mstream_bench::itch::generate::Session;
+use mstream_framing::{Framing, MessageWriter};
 
 use crate::cli::ItchCommand;
 use crate::{Failure, say};
@@ -22,11 +22,11 @@ pub(crate) fn run(command: &ItchCommand) -> Result<(), Failure> {
 }
 
 /// A writer of messages to a file, packed if its name ends in `.gz`.
-pub(crate) fn create(path: &Path) -> Result<FrameWriter<File>, Failure> {
+pub(crate) fn create(path: &Path) -> Result<MessageWriter<File>, Failure> {
     let file = File::create(path).map_err(|error| failed(path, &error))?;
     Ok(match path.extension().is_some_and(|extension| extension == "gz") {
-        true => FrameWriter::gzip(file),
-        false => FrameWriter::plain(file),
+        true => MessageWriter::gzip(file, Framing::BinaryFile),
+        false => MessageWriter::plain(file, Framing::BinaryFile),
     })
 }
 

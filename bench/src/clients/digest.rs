@@ -1,7 +1,7 @@
 //! The SHA-256 of messages in BinaryFILE framing: what the file of them would have.
 
 use hmac_sha256::Hash;
-use mstream_bench::itch::framing::MAX_FRAMED_BYTES;
+use mstream_framing::MAX_U16_BYTES;
 
 use crate::Failure;
 
@@ -24,7 +24,7 @@ impl Digest {
     pub(super) fn add(&mut self, message: &[u8]) -> Result<(), Failure> {
         let Ok(length) = u16::try_from(message.len()) else {
             let bytes = message.len();
-            return Err(format!("a message of {bytes} bytes is over {MAX_FRAMED_BYTES}"));
+            return Err(format!("a message of {bytes} bytes is over {MAX_U16_BYTES}"));
         };
         self.hash.update(length.to_be_bytes());
         self.hash.update(message);

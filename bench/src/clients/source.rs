@@ -1,7 +1,7 @@
 //! Where a publisher's messages come from.
 
-use mstream_bench::itch::framing::FrameReader;
 use mstream_bench::itch::generate::Session;
+use mstream_framing::{Framing, MessageReader};
 
 use crate::Failure;
 use crate::cli::PublishArgs;
@@ -16,7 +16,7 @@ pub(super) struct Source {
 
 enum From {
     Itch(Box<Session>),
-    File { reader: FrameReader, name: String },
+    File { reader: MessageReader, name: String },
     Numbered { pattern: Pattern, next: u64, end: u64 },
 }
 
@@ -27,7 +27,8 @@ impl Source {
             let messages = args.messages.unwrap_or_default();
             From::Itch(Box::new(Session::new(seed, messages).map_err(|error| error.to_string())?))
         } else if let Some(path) = &source.input {
-            let reader = FrameReader::open(path).map_err(|error| failed(path, &error))?;
+            let reader = MessageReader::open(path, Framing::BinaryFile)
+                .map_err(|error| failed(path, &error))?;
             From::File { reader, name: path.display().to_string() }
         } else {
             let pattern = Pattern::new(args.seed, args.size.into());

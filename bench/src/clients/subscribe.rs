@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::time::Instant;
 
-use mstream_bench::itch::framing::FrameWriter;
 use mstream_client::{Client, Event, Identity, SessionConfig, Stop};
+use mstream_framing::MessageWriter;
 use mstream_nic::Port;
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ struct Outcome {
 struct Subscribing<'a> {
     args: &'a SubscribeArgs,
     interrupt: Interrupt,
-    output: Option<FrameWriter<File>>,
+    output: Option<MessageWriter<File>>,
     digest: Digest,
     tally: Option<(u64, Tally)>,
     reconnects: u64,

@@ -3,15 +3,15 @@
 use std::io::{self, Read};
 
 use mstream_bench::itch::check::{CheckError, Strictness, check};
-use mstream_bench::itch::framing::{FrameReader, FrameWriter, FramingError, MAX_FRAMED_BYTES};
 use mstream_bench::itch::message::ShapeError;
+use mstream_framing::{Framing, MAX_U16_BYTES, MessageReader, MessageWriter, ReadError};
 
 use crate::{Messages, gzip, plain, read_all, reader, session};
 
 #[test]
 fn messages_survive_the_framing_plain_and_packed() {
     let mut messages = session(9, 2_000);
-    messages.push(vec![0xAB; MAX_FRAMED_BYTES]);
+    messages.push(vec![0xAB; MAX_U16_BYTES]);
     messages.push(vec![]);
     for (bytes, packed) in [(plain(&messages), false), (gzip(&messages), true)] {
         let reader = reader(bytes);
@@ -26,8 +26,8 @@ fn messages_survive_the_framing_plain_and_packed() {
 
 #[test]
 fn a_message_over_the_length_field_is_refused_and_not_written() {
-    let mut writer = FrameWriter::plain(Vec::new());
-    let error = writer.write(&[0; MAX_FRAMED_BYTES + 1]).unwrap_err();
+    let mut writer = MessageWriter::plain(Vec::new(), Framing::BinaryFile);
+    let error = writer.write(&[0; MAX_U16_BYTES + 1]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("65536 bytes"), "{error}");
     writer.write(b"x").unwrap();
@@ -54,7 +54,7 @@ fn a_cut_file_is_noticed_wherever_it_is_cut() {
             continue;
         }
         match cut.unwrap_err() {
-            FramingError::Truncated { at, got, wanted } => {
+            ReadError::Truncated { at, got, wanted } => {
                 assert_eq!((at, got), (start as u64, length - start));
                 assert!(wanted > got);
             }
@@ -65,7 +65,7 @@ fn a_cut_file_is_noticed_wherever_it_is_cut() {
     let packed = gzip(&messages);
     for length in 2..packed.len() {
         let cut = read_all(reader(packed[..length].to_vec()));
-        assert!(matches!(cut, Err(FramingError::Read { .. })), "cut to {length}");
+        assert!(matches!(cut, Err(ReadError::Read { .. })), "cut to {length}");
     }
 }
 
@@ -91,7 +91,7 @@ fn damaged_files_are_noticed_with_their_position() {
     let end = bytes.len() as u64;
     bytes.push(7);
     match check(reader(bytes), Strictness::Strict).unwrap_err() {
-        CheckError::Framing { message: 3_000, source: FramingError::BehindEnd { at } } => {
+        CheckError::Framing { message: 3_000, source: ReadError::BehindEnd { at } } => {
             assert_eq!(at, end);
         }
         other => panic!("{other}"),
@@ -117,7 +117,9 @@ impl Read for Failing {
 
 #[test]
 fn a_failing_input_says_where() {
-    let mut reader = FrameReader::new(Failing(vec![0, 1, b'x', 0, 5, b'y'], false)).unwrap();
+    let mut reader =
+        MessageReader::new(Failing(vec![0, 1, b'x', 0, 5, b'y'], false), Framing::BinaryFile)
+            .unwrap();
     assert_eq!(reader.next_message().unwrap(), Some(&b"x"[..]));
     let error = reader.next_message().unwrap_err();
     assert_eq!(error.to_string(), "at byte 6: the disk is gone");

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use hmac_sha256::Hash;
 use mstream_bench::itch::check::{CheckError, Checker, Report, Strictness, check_file};
-use mstream_bench::itch::framing::{FrameReader, FrameWriter, FramingError};
 use mstream_bench::itch::generate::{Session, TooFew};
+use mstream_framing::{Framing, MessageReader, MessageWriter, ReadError};
 
 type Messages = Vec<Vec<u8>>;
 
@@ -20,22 +20,22 @@ fn session(seed: u64, messages: u64) -> Messages {
 }
 
 fn plain(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut writer = FrameWriter::plain(Vec::new());
+    let mut writer = MessageWriter::plain(Vec::new(), Framing::BinaryFile);
     messages.iter().for_each(|message| writer.write(message).unwrap());
     writer.finish().unwrap()
 }
 
 fn gzip(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut writer = FrameWriter::gzip(Vec::new());
+    let mut writer = MessageWriter::gzip(Vec::new(), Framing::BinaryFile);
     messages.iter().for_each(|message| writer.write(message).unwrap());
     writer.finish().unwrap()
 }
 
-fn reader(bytes: Vec<u8>) -> FrameReader {
-    FrameReader::new(Cursor::new(bytes)).unwrap()
+fn reader(bytes: Vec<u8>) -> MessageReader {
+    MessageReader::new(Cursor::new(bytes), Framing::BinaryFile).unwrap()
 }
 
-fn read_all(mut reader: FrameReader) -> Result<Messages, FramingError> {
+fn read_all(mut reader: MessageReader) -> Result<Messages, ReadError> {
     let mut messages = Messages::new();
     while let Some(message) = reader.next_message()? {
         messages.push(message.to_vec());
@@ -134,7 +134,7 @@ fn a_foreign_sample_passes_framing_and_lengths() {
     println!("{} messages, {} bytes", report.messages, report.bytes);
     println!("by type: {:?}", report.kinds().collect::<Vec<_>>());
     println!("broken rules: {:?}", report.broken().collect::<Vec<_>>());
-    let messages = read_all(FrameReader::open(&path).unwrap()).unwrap();
+    let messages = read_all(MessageReader::open(&path, Framing::BinaryFile).unwrap()).unwrap();
     assert_eq!(report.messages, messages.len() as u64);
     let copy = plain(&messages);
     assert_eq!(report.bytes, copy.len() as u64);

@@ -6,9 +6,9 @@ mod rule;
 
 use std::path::Path;
 
-use super::framing::{FrameReader, FramingError};
 use super::message::ShapeError;
 use book::Book;
+use mstream_framing::{Framing, MessageReader, ReadError};
 pub use rule::Rule;
 
 /// What a broken rule does.
@@ -31,7 +31,7 @@ pub enum CheckError {
         /// The message that could not be read.
         message: u64,
         /// Where and why.
-        source: FramingError,
+        source: ReadError,
     },
     /// A message of no known type or of a wrong length.
     #[error("message {message}, at byte {at}: {source}")]
@@ -169,7 +169,7 @@ impl Checker {
 ///
 /// # Errors
 /// The first thing that is wrong, of those that `strictness` minds.
-pub fn check(mut reader: FrameReader, strictness: Strictness) -> Result<Report, CheckError> {
+pub fn check(mut reader: MessageReader, strictness: Strictness) -> Result<Report, CheckError> {
     let mut checker = Checker::new(strictness);
     loop {
         let message = checker.report.messages;
@@ -186,7 +186,7 @@ pub fn check(mut reader: FrameReader, strictness: Strictness) -> Result<Report, 
 /// # Errors
 /// It cannot be read, or see [`check`].
 pub fn check_file(path: &Path, strictness: Strictness) -> Result<Report, CheckError> {
-    let reader =
-        FrameReader::open(path).map_err(|source| CheckError::Framing { message: 0, source })?;
+    let reader = MessageReader::open(path, Framing::BinaryFile)
+        .map_err(|source| CheckError::Framing { message: 0, source })?;
     check(reader, strictness)
 }
