@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::problem::Collector;
 
 /// TCP port of the admin API.
-const PORT: u16 = 7400;
+pub const PORT: u16 = 7400;
 /// The word for no admin API.
 const OFF: &str = "off";
 

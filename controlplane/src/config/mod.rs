@@ -22,8 +22,10 @@ use std::time::Duration;
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::TableLimits;
 
+pub use admin::PORT as ADMIN_PORT;
 pub use problem::{ConfigError, Problems};
 pub use reference::reference;
+pub use values::parse_bytes;
 
 /// The most bytes a message block may have: what a datagram of 1,452 bytes has room for beside its
 /// headers, tag and timestamps.

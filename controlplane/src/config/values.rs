@@ -13,15 +13,14 @@ pub(super) struct Bytes(pub(super) u64);
 const UNITS: [(&str, u64); 5] =
     [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
-impl Bytes {
-    fn parse(text: &str) -> Option<Bytes> {
-        let text = text.trim();
-        let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'_').count();
-        let number: u64 = text[..digits].replace('_', "").parse().ok()?;
-        let unit = text[digits..].trim_start();
-        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        number.checked_mul(*factor).map(Bytes)
-    }
+/// The number of bytes that text such as `64 MiB` says (B, KiB, MiB, GiB, TiB), if it says one.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'_').count();
+    let number: u64 = text[..digits].replace('_', "").parse().ok()?;
+    let unit = text[digits..].trim_start();
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.checked_mul(*factor)
 }
 
 impl<'de> Deserialize<'de> for Bytes {
@@ -41,7 +40,9 @@ impl<'de> Deserialize<'de> for Bytes {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-                Bytes::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+                parse_bytes(text)
+                    .map(Bytes)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_any(BytesVisitor)
@@ -110,11 +111,11 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_and_without_units() {
-        assert_eq!(Bytes::parse("64 MiB"), Some(Bytes(64 << 20)));
-        assert_eq!(Bytes::parse("1GiB"), Some(Bytes(1 << 30)));
-        assert_eq!(Bytes::parse("4_096 B"), Some(Bytes(4096)));
+        assert_eq!(parse_bytes("64 MiB"), Some(64 << 20));
+        assert_eq!(parse_bytes("1GiB"), Some(1 << 30));
+        assert_eq!(parse_bytes("4_096 B"), Some(4096));
         for wrong in ["", "MiB", "64", "64 MB", "-1 MiB", "99999999999 TiB", "1.5 GiB"] {
-            assert_eq!(Bytes::parse(wrong), None, "{wrong}");
+            assert_eq!(parse_bytes(wrong), None, "{wrong}");
         }
     }
 
