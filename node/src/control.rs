@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use mstream_controlplane::admin::{Errors, now_ns};
 use mstream_dataplane::TscClock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -9,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Failure;
 use crate::node::Watched;
-use crate::report::{self, Refusals};
+use crate::report::{self, PortErrors, Refusals};
 use crate::shard::Event;
 
 /// How often the clock's wall time is mended.
@@ -71,11 +72,13 @@ pub(crate) async fn until_asked(
     events: &mut UnboundedReceiver<Event>,
     clock: &mut TscClock,
     shards: &[Watched],
+    errors: &Errors,
 ) -> Result<(), Failure> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick: u32 = 0;
     let mut refusals: Vec<_> = shards.iter().map(|_| Refusals::default()).collect();
+    let mut noted: Vec<_> = shards.iter().map(|_| Default::default()).collect();
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
@@ -89,6 +92,7 @@ pub(crate) async fn until_asked(
             _ = ticks.tick() => {
                 clock.set_wall(SystemTime::now());
                 tick = tick.wrapping_add(1);
+                note_errors(shards, &mut noted, errors);
                 if tick.is_multiple_of(REFUSALS_EVERY) {
                     tell_refusals(shards, &mut refusals);
                 }
@@ -109,6 +113,20 @@ fn tell(shards: &[Watched]) {
         for line in report::status(number, &shard.ports, &shard.status) {
             // Whoever closed standard error does not want to know.
             let _ = writeln!(out, "mstreamd: {line}");
+        }
+    }
+}
+
+/// Notes what became more since the last call.
+fn note_errors(shards: &[Watched], noted: &mut [(Refusals, PortErrors)], errors: &Errors) {
+    let now_ns = now_ns();
+    for (number, (shard, (refusals, ports))) in shards.iter().zip(noted).enumerate() {
+        for (reason, count) in refusals.grown(&shard.status) {
+            errors.note(&format!("shard {number}"), &format!("refused: {reason}"), count, now_ns);
+        }
+        for (port, what, count) in ports.grown(&shard.status, shard.ports.len()) {
+            let place = format!("shard {number}, port {}", shard.ports[port]);
+            errors.note(&place, what, count, now_ns);
         }
     }
 }

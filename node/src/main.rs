@@ -2,10 +2,13 @@
 //! logs and ports, starts a thread for each shard, and keeps the control plane running until it is told
 //! to stop.
 
+mod admin;
 mod any_port;
 mod args;
+mod catalogue;
 mod control;
 mod echo;
+mod link;
 mod log;
 mod logging;
 mod node;
@@ -13,6 +16,7 @@ mod placement;
 mod ports;
 mod report;
 mod shard;
+mod snapshot;
 mod supply;
 mod thread;
 
@@ -75,7 +79,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             for finding in &placement.findings {
                 tracing::info!("{finding}");
             }
-            node::run(&config, args.echo)
+            node::run(&config, &placement.findings, args.echo)
         }
     }
 }

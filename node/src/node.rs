@@ -2,29 +2,30 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_queue::ArrayQueue;
+use mstream_controlplane::admin::Errors;
+use mstream_controlplane::catalogue::Keeper;
 use mstream_controlplane::{Config, Housekeeper};
-use mstream_dataplane::{
-    Clock, Limits, PublisherEntry, ShardConfig, Status, StreamEntry, StreamRules, TscClock,
-};
+use mstream_dataplane::{Clock, Limits, ShardConfig, Status, TscClock};
 use mstream_nic::memif::Listener;
 use mstream_nic_dpdk::Eal;
 use mstream_pmem::prepare::{DirLock, Preparer};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::admin::{self, Server};
 use crate::control::{Outcome, Signals, until_asked, until_polling};
+use crate::link::{Link, QUEUE};
+use crate::placement::Finding;
 use crate::ports::{PortSeed, start_dpdk};
 use crate::shard::{Event, Job, Plan, ShardJob, idle};
 use crate::supply::Supplied;
-use crate::{Failure, log, report, thread};
-
-/// Commands that may wait for a shard.
-const COMMANDS: usize = 256;
+use crate::{Failure, catalogue, log, report, thread};
 
 /// A shard as the control thread sees it.
 pub(crate) struct Watched {
@@ -32,6 +33,8 @@ pub(crate) struct Watched {
     pub(crate) status: Arc<Status>,
     /// Names of its ports.
     pub(crate) ports: Vec<String>,
+    /// The way to it.
+    pub(crate) link: Arc<Link>,
 }
 
 /// The threads of the node, and how to end them.
@@ -46,7 +49,7 @@ struct Threads {
 }
 
 /// Runs the node until it is told to stop.
-pub(crate) fn run(config: &Config, echo: bool) -> Result<(), Failure> {
+pub(crate) fn run(config: &Config, findings: &[Finding], echo: bool) -> Result<(), Failure> {
     thread::pin(config.node.control_core)?;
     let run_dir = &config.node.run_dir;
     fs::create_dir_all(run_dir).map_err(|error| {
@@ -56,27 +59,36 @@ pub(crate) fn run(config: &Config, echo: bool) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| format!("the control thread: {error}"))?;
-    runtime.block_on(lead(config, echo))
+    runtime.block_on(lead(config, findings, echo))
 }
 
-async fn lead(config: &Config, echo: bool) -> Result<(), Failure> {
+async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
     let mut clock = TscClock::new(Arc::new(AtomicI64::new(0)));
-    let (lock, jobs, supplies, watched) = match echo {
-        true => (None, config.shards.iter().map(|_| Job::Echo).collect(), Vec::new(), Vec::new()),
-        false => {
-            let lock = DirLock::take(&config.wal.dir).map_err(|error| error.to_string())?;
-            let (jobs, supplies, watched) = open_shards(config, &mut clock)?;
-            (Some(lock), jobs, supplies, watched)
-        }
+    // Before anything that takes long: a port that is taken is told at once.
+    let bound = if echo { None } else { admin::bind(config).await? };
+    let errors = Arc::new(Errors::default());
+    let Opened { jobs, supplies, watched, held } = match echo {
+        true => Opened::echo(config),
+        false => Opened::shards(config, &mut clock)?,
     };
     let eal = start_dpdk(config)?.map(Arc::new);
     let (mut threads, mut events) = Threads::new();
     let ran = match threads.start(config, jobs, supplies, eal.as_ref()) {
         Ok(()) => match until_polling(config.shards.len(), &mut signals, &mut events).await {
             Ok(Outcome::Polling) => {
-                ready(config, echo);
-                until_asked(&mut signals, &mut events, &mut clock, &watched).await
+                let address = bound.as_ref().map(|bound| bound.address);
+                let server = bound.zip(held.as_ref()).map(|(bound, held)| {
+                    let (keeper, errors) = (Arc::clone(&held.keeper), Arc::clone(&errors));
+                    Server::start(bound, config, findings, &watched, keeper, errors)
+                });
+                ready(config, echo, address);
+                let ran =
+                    until_asked(&mut signals, &mut events, &mut clock, &watched, &errors).await;
+                if let Some(server) = server {
+                    server.stop().await;
+                }
+                ran
             }
             Ok(Outcome::Asked) => Ok(()),
             Err(failure) => Err(failure),
@@ -90,35 +102,69 @@ async fn lead(config: &Config, echo: bool) -> Result<(), Failure> {
         // Threads that hold it have ended; one that panicked is told of by then.
         Some(Err(_)) | None => Ok(()),
     };
-    drop(lock);
+    drop(held);
     ran.and(ended).and(dpdk)
 }
 
 type Supplies = Vec<(Preparer, Supplied)>;
 
-/// Opens all logs and makes what the shards' threads need.
-fn open_shards(
-    config: &Config,
-    clock: &mut TscClock,
-) -> Result<(Vec<Job>, Supplies, Vec<Watched>), Failure> {
-    let (mut jobs, mut supplies, mut watched) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, shard) in config.shards.iter().enumerate() {
-        let (wal, preparer) = log::open(config, number, clock.now().wall_ns)?;
-        let status = Arc::new(Status::new(shard.ports.len()));
-        let commands = Arc::new(ArrayQueue::new(COMMANDS));
-        let replies = Arc::new(ArrayQueue::new(COMMANDS));
-        let ports = shard.ports.iter().map(|port| config.ports[*port].name.clone()).collect();
-        watched.push(Watched { status: Arc::clone(&status), ports });
-        supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
-        let config = shard_config(config, number)?;
-        let clock = clock.clone();
-        jobs.push(Job::Shard(Box::new(ShardJob { config, wal, clock, commands, replies, status })));
-    }
-    Ok((jobs, supplies, watched))
+/// What is opened before the threads start.
+struct Opened {
+    jobs: Vec<Job>,
+    supplies: Supplies,
+    watched: Vec<Watched>,
+    /// `None` for an echo, which has no log.
+    held: Option<Held>,
 }
 
-fn shard_config(config: &Config, number: usize) -> Result<ShardConfig, Failure> {
-    let streams = config.streams.iter().filter(|stream| stream.shard == number);
+/// What is held until the end.
+struct Held {
+    keeper: Arc<Keeper>,
+    _catalogue_lock: Option<DirLock>,
+    _lock: DirLock,
+}
+
+impl Opened {
+    fn echo(config: &Config) -> Opened {
+        let jobs = config.shards.iter().map(|_| Job::Echo).collect();
+        Opened { jobs, supplies: Vec::new(), watched: Vec::new(), held: None }
+    }
+
+    /// Opens all logs and the catalogue, and makes what the shards' threads need.
+    fn shards(config: &Config, clock: &mut TscClock) -> Result<Opened, Failure> {
+        let lock = DirLock::take(&config.wal.dir).map_err(|error| error.to_string())?;
+        let time_ns = clock.now().wall_ns;
+        let numbers = 0..config.shards.len();
+        let logs = numbers.map(|number| log::open(config, number, time_ns));
+        let logs = logs.collect::<Result<Vec<_>, _>>()?;
+        let levels = logs.iter().map(|(wal, _)| wal.level()).collect();
+        let known: Vec<u64> = logs.iter().flat_map(|(wal, _)| wal.stream_ids()).collect();
+        let opened = catalogue::open(config, levels, &known, time_ns)?;
+        let (mut jobs, mut supplies, mut watched) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, (shard, (wal, preparer))) in config.shards.iter().zip(logs).enumerate() {
+            let status = Arc::new(Status::new(shard.ports.len()));
+            let commands = Arc::new(ArrayQueue::new(QUEUE));
+            let replies = Arc::new(ArrayQueue::new(QUEUE));
+            let ports = shard.ports.iter().map(|port| config.ports[*port].name.clone());
+            let ports: Vec<_> = ports.collect();
+            let (to, from) = (Arc::clone(&commands), Arc::clone(&replies));
+            let link = Arc::new(Link::new(number as u32, ports.clone(), to, from));
+            watched.push(Watched { status: Arc::clone(&status), ports, link });
+            supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
+            let config = shard_config(config, number, &opened.keeper)?;
+            let clock = clock.clone();
+            let job = ShardJob { config, wal, clock, commands, replies, status };
+            jobs.push(Job::Shard(Box::new(job)));
+        }
+        let catalogue::Opened { keeper, lock: catalogue_lock } = opened;
+        let keeper = Arc::new(keeper);
+        let held = Some(Held { keeper, _catalogue_lock: catalogue_lock, _lock: lock });
+        Ok(Opened { jobs, supplies, watched, held })
+    }
+}
+
+fn shard_config(config: &Config, number: usize, keeper: &Keeper) -> Result<ShardConfig, Failure> {
+    let (streams, publishers) = catalogue::entries(keeper, number as u32);
     let limits = &config.limits;
     Ok(ShardConfig {
         // Known once they are open.
@@ -134,27 +180,14 @@ fn shard_config(config: &Config, number: usize) -> Result<ShardConfig, Failure> 
             session_window_bytes: limits.session_window_bytes,
             session_timeout_ms: limits.session_timeout_ms,
         },
-        streams: streams
-            .map(|stream| StreamEntry {
-                id: stream.id,
-                name: stream.name.clone().into(),
-                rules: StreamRules::default(),
-            })
-            .collect(),
-        publishers: config
-            .publishers
-            .iter()
-            .map(|publisher| PublisherEntry {
-                id: publisher.id,
-                name: publisher.name.clone().into(),
-            })
-            .collect(),
+        streams,
+        publishers,
         secret: log::random()?,
     })
 }
 
 /// Says that everything runs: to people on standard error, to scripts on standard output.
-fn ready(config: &Config, echo: bool) {
+fn ready(config: &Config, echo: bool, admin: Option<SocketAddr>) {
     // Best effort: the limit on locked memory may be low. What the shards use was touched before.
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
         tracing::info!("memory is not locked: {error}");
@@ -168,8 +201,9 @@ fn ready(config: &Config, echo: bool) {
         }
     }
     let mut out = std::io::stdout().lock();
+    let admin = admin.map(|address| format!("mstreamd: admin {address}\n")).unwrap_or_default();
     // A script that does not wait for it may have closed it.
-    let _ = writeln!(out, "mstreamd: ready").and_then(|()| out.flush());
+    let _ = writeln!(out, "{admin}mstreamd: ready").and_then(|()| out.flush());
 }
 
 impl Threads {

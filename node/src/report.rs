@@ -142,6 +142,40 @@ impl Refusals {
     }
 }
 
+/// What went wrong at the ports of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct PortErrors {
+    before: Vec<[u64; 3]>,
+}
+
+impl PortErrors {
+    /// What became more since the last call at one of `ports` ports: which, what, and how much.
+    pub(crate) fn grown(
+        &mut self,
+        status: &Status,
+        ports: usize,
+    ) -> Vec<(usize, &'static str, u64)> {
+        const WHAT: [&str; 3] = [
+            "no buffer for a received frame (rx_no_buffer)",
+            "the device refused a received frame (rx_refused)",
+            "a frame could not be sent (tx_dropped)",
+        ];
+        self.before.resize(ports, [0; 3]);
+        let mut grown = Vec::new();
+        for (port, before) in self.before.iter_mut().enumerate() {
+            let Some(stats) = status.port(port) else { continue };
+            let now = [stats.rx_no_buffer, stats.rx_refused, stats.tx_dropped];
+            for ((what, now), before) in WHAT.into_iter().zip(now).zip(before) {
+                if now > *before {
+                    grown.push((port, what, now - *before));
+                    *before = now;
+                }
+            }
+        }
+        grown
+    }
+}
+
 fn is_refusal(name: &str) -> bool {
     mstream_dataplane::Refusal::ALL.iter().any(|refusal| refusal.name() == name)
         || mstream_wire::WireError::ALL.into_iter().any(|error| error.name() == name)

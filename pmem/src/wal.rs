@@ -308,6 +308,11 @@ impl<R: Region> Wal<R> {
         self.possible_loss
     }
 
+    /// Ids of the streams that the log holds anything of.
+    pub fn stream_ids(&self) -> impl Iterator<Item = u64> + '_ {
+        self.tables.streams.iter().map(|stream| stream.id).filter(|id| *id != 0)
+    }
+
     /// The region.
     pub fn region(&self) -> &R {
         &self.region

@@ -13,6 +13,8 @@ mod node_service;
 mod pages;
 mod server;
 mod shards;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 use crate::catalogue::Keeper;
 use crate::config::Source;
 
+pub use convert::level as convert_level;
 pub use errors::Errors;
 pub use server::serve;
 pub use shards::{Answer, Page, Shards};

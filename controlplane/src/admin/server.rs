@@ -52,6 +52,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> Result<(), String> {
     let calls = Arc::new(Semaphore::new(MOST_CALLS));
     let router = http::routes(admin.clone())
         .merge(grpc)
+        .fallback(unknown)
         .layer(middleware::from_fn_with_state(calls, limit_calls));
     let mut stopping = admin.stopping.clone();
     let stopped = async move {
@@ -85,12 +86,23 @@ async fn limit_calls(
 ) -> Response {
     let Ok(_place) = calls.try_acquire() else {
         let text = format!("{MOST_CALLS} calls are under way already");
-        let kind = request.headers().get(header::CONTENT_TYPE);
-        let grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        return match grpc {
-            true => Status::resource_exhausted(text).into_http::<axum::body::Body>(),
-            false => (StatusCode::SERVICE_UNAVAILABLE, text + "\n").into_response(),
-        };
+        let status = Status::resource_exhausted(text);
+        return refuse(&request, StatusCode::SERVICE_UNAVAILABLE, status);
     };
     next.run(request).await
+}
+
+/// Answers what nobody serves.
+async fn unknown(request: Request) -> Response {
+    let status = Status::unimplemented(format!("there is no {}", request.uri().path()));
+    refuse(&request, StatusCode::NOT_FOUND, status)
+}
+
+/// A refusal in the words of the caller's protocol.
+fn refuse(request: &Request, code: StatusCode, status: Status) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    match kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        true => status.into_http(),
+        false => (code, format!("{}\n", status.message())).into_response(),
+    }
 }

@@ -5,6 +5,7 @@
 //! (docs/catalogue-format.md). [`Keeper`] joins the two for concurrent use.
 
 mod command;
+mod configured;
 mod file;
 mod ids;
 mod journal;
@@ -22,6 +23,7 @@ mod state_tests;
 mod table;
 
 pub use command::{Command, Configured, Event, Publisher, Rules, Stream, StreamKey, Watermark};
+pub use configured::{directory_for, take_configured};
 pub use file::Directory;
 pub use journal::{FileJournal, Journal, JournalError, Medium, OpenError, Recovered, ReplaceError};
 pub use keeper::Keeper;

@@ -1,6 +1,7 @@
 //! Starting and ending mstreamd in tests.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod admin;
 pub mod random;
 pub mod raw;
 pub mod traffic;
@@ -8,7 +9,7 @@ pub mod traffic;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -160,6 +161,7 @@ pub struct Node {
     child: Child,
     stdout: mpsc::Receiver<String>,
     stderr: mpsc::Receiver<String>,
+    admin: Option<SocketAddr>,
 }
 
 fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
@@ -185,7 +187,7 @@ impl Node {
             .expect("mstreamd starts");
         let stdout = lines(child.stdout.take().expect("piped"));
         let stderr = lines(child.stderr.take().expect("piped"));
-        Node { child, stdout, stderr }
+        Node { child, stdout, stderr, admin: None }
     }
 
     pub fn pid(&self) -> u32 {
@@ -197,22 +199,44 @@ impl Node {
     }
 
     pub fn wait_ready(&mut self) {
-        match self.stdout.recv_timeout(PATIENCE) {
-            Ok(line) => assert_eq!(line, "mstreamd: ready"),
-            Err(_) => panic!("not ready: {}", self.wait_end().1),
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.stdout.recv_timeout(left) {
+                Ok(line) if self.says_ready(&line) => return,
+                Ok(_) => {}
+                Err(_) => panic!("not ready: {}", self.wait_end().1),
+            }
         }
     }
 
     /// True once it said that it is ready; panics when it ended instead.
     pub fn is_ready(&mut self) -> bool {
-        match self.stdout.try_recv() {
-            Ok(line) => {
-                assert_eq!(line, "mstreamd: ready");
-                true
+        loop {
+            match self.stdout.try_recv() {
+                Ok(line) if self.says_ready(&line) => return true,
+                Ok(_) => {}
+                Err(mpsc::TryRecvError::Empty) => return false,
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    panic!("not ready: {}", self.wait_end().1)
+                }
             }
-            Err(mpsc::TryRecvError::Empty) => false,
-            Err(mpsc::TryRecvError::Disconnected) => panic!("not ready: {}", self.wait_end().1),
         }
+    }
+
+    /// Takes in a line of standard output; true if it is the last one of a start.
+    fn says_ready(&mut self, line: &str) -> bool {
+        if let Some(address) = line.strip_prefix("mstreamd: admin ") {
+            self.admin = Some(address.parse().expect("an address"));
+            return false;
+        }
+        assert_eq!(line, "mstreamd: ready");
+        true
+    }
+
+    /// Where its admin API is, once it is ready.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("it has one, and it is ready")
     }
 
     /// The positions and counters of shard 0, and of its first port with "port " before their names.

@@ -1,0 +1,199 @@
+//! The node and its shards as values of the admin API, and the catalogue's values as the data plane's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mstream_admin::v1;
+use mstream_controlplane::Config;
+use mstream_controlplane::admin::{Answer, Page, Shards, convert_level, now_ns};
+use mstream_controlplane::catalogue::{Publisher, Rules, Stream, Watermark};
+use mstream_controlplane::config::{Device, Driver, Port};
+use mstream_dataplane::{PollTimes, Status, StreamEntry, StreamRules};
+
+use crate::link::Link;
+use crate::node::Watched;
+use crate::placement::Finding;
+
+/// The shards of the node as the admin API sees them.
+pub(crate) struct Node {
+    /// What never changes: the node, its findings, its shards and ports.
+    fixed: v1::Status,
+    shards: Vec<(Arc<Status>, Arc<Link>)>,
+    /// All shards poll, and the node is not stopping.
+    ready: Arc<AtomicBool>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        config: &Config,
+        findings: &[Finding],
+        watched: &[Watched],
+        ready: Arc<AtomicBool>,
+    ) -> Node {
+        let required = config.wal.require.map_or(0, |level| convert_level(level).into());
+        let shards = (0..).zip(&config.shards).map(|(number, shard)| v1::Shard {
+            number,
+            core: shard.core as u32,
+            udp_port: shard.udp_port.into(),
+            ports: shard.ports.iter().map(|port| fixed_port(&config.ports[*port])).collect(),
+            required_level: required,
+            ..v1::Shard::default()
+        });
+        let fixed = v1::Status {
+            node_id: config.node.id,
+            node_name: config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            started_ns: now_ns(),
+            shards: shards.collect(),
+            findings: findings
+                .iter()
+                .map(|finding| v1::Finding {
+                    check: finding.check.to_string(),
+                    text: finding.text.clone(),
+                    remedy: finding.remedy.clone(),
+                })
+                .collect(),
+            ..v1::Status::default()
+        };
+        let shards = watched
+            .iter()
+            .map(|shard| (Arc::clone(&shard.status), Arc::clone(&shard.link)))
+            .collect();
+        Node { fixed, shards, ready }
+    }
+
+    fn link(&self, shard: u32) -> &Link {
+        &self.shards[shard as usize].1
+    }
+}
+
+impl Shards for Node {
+    fn count(&self) -> u32 {
+        self.shards.len() as u32
+    }
+
+    fn unanswered(&self, shard: u32) -> usize {
+        self.link(shard).unanswered()
+    }
+
+    fn create_stream(&self, stream: &Stream) -> Answer<Result<(), v1::Failure>> {
+        self.link(stream.shard).create_stream(stream)
+    }
+
+    fn delete_stream(&self, shard: u32, id: u64) -> Answer<Result<(), v1::Failure>> {
+        self.link(shard).delete_stream(id)
+    }
+
+    fn add_publisher(&self, shard: u32, publisher: &Publisher) -> Answer<Result<(), v1::Failure>> {
+        self.link(shard).add_publisher(publisher)
+    }
+
+    fn positions(&self, shard: u32, id: u64) -> Answer<Option<v1::StreamPositions>> {
+        self.link(shard).positions(id)
+    }
+
+    fn sessions(&self, shard: u32, from: u32, most: usize) -> Answer<Page<v1::Session>> {
+        self.link(shard).sessions(from, most)
+    }
+
+    fn subscriptions(&self, shard: u32, from: u32, most: usize) -> Answer<Page<v1::Backlog>> {
+        self.link(shard).subscriptions(from, most)
+    }
+
+    fn status(&self) -> v1::Status {
+        let mut status = self.fixed.clone();
+        // Relaxed: nothing is handed over with it.
+        status.ready = self.ready.load(Ordering::Relaxed);
+        for (shard, (published, _)) in status.shards.iter_mut().zip(&self.shards) {
+            fill(shard, published);
+        }
+        status
+    }
+
+    fn pulses(&self) -> Vec<u64> {
+        self.shards.iter().map(|(status, _)| status.updates()).collect()
+    }
+}
+
+/// What of a port never changes.
+fn fixed_port(port: &Port) -> v1::Port {
+    let (driver, device) = match &port.driver {
+        Driver::Memif { .. } => ("memif", ""),
+        Driver::Socket => ("socket", ""),
+        Driver::Dpdk(Device::Memif { .. }) => ("dpdk", "memif"),
+        Driver::Dpdk(Device::Tap { .. }) => ("dpdk", "tap"),
+        Driver::Dpdk(Device::AfXdp { .. }) => ("dpdk", "af_xdp"),
+        Driver::Dpdk(Device::Ring) => ("dpdk", "ring"),
+        Driver::Dpdk(Device::Null) => ("dpdk", "null"),
+    };
+    let mac = port.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+    v1::Port {
+        name: port.name.clone(),
+        driver: driver.to_string(),
+        device: device.to_string(),
+        addresses: vec![port.ip.to_string()],
+        mac: mac.unwrap_or_default(),
+        // What has no link is never down.
+        link_up: true,
+        ..v1::Port::default()
+    }
+}
+
+/// Fills in what a shard publishes.
+fn fill(shard: &mut v1::Shard, published: &Status) {
+    let log = published.log();
+    shard.level = log.level.map_or(0, |level| convert_level(level).into());
+    shard.epoch = log.epoch;
+    shard.log_id = log.log_id.to_vec();
+    let mut conditions = Vec::new();
+    if log.possible_loss {
+        conditions.push("possible-loss: the machine was booted again since it was written".into());
+    }
+    if let Some(at) = log.unreadable_at {
+        conditions.push(format!("unreadable: a record at {at} of the region is damaged"));
+    }
+    shard.log_condition = conditions.join("; ");
+    let number = |(name, value): (&str, u64)| v1::Number { name: name.to_string(), value };
+    shard.positions = published.positions().map(number).collect();
+    shard.counters = published.counters().map(number).collect();
+    let times = published.poll_times();
+    shard.poll_ns = Some(v1::Histogram {
+        bounds: PollTimes::bounds().to_vec(),
+        counts: times.counts.to_vec(),
+        max: times.max_ns,
+        sum: times.sum_ns,
+    });
+    for (index, port) in shard.ports.iter_mut().enumerate() {
+        let Some(s) = published.port(index) else { continue };
+        let counts = [
+            ("rx_frames", s.rx_frames),
+            ("rx_bytes", s.rx_bytes),
+            ("rx_no_buffer", s.rx_no_buffer),
+            ("rx_refused", s.rx_refused),
+            ("tx_frames", s.tx_frames),
+            ("tx_bytes", s.tx_bytes),
+            ("tx_dropped", s.tx_dropped),
+        ];
+        port.counters = counts.into_iter().map(number).collect();
+    }
+}
+
+/// A stream as its shard takes it.
+pub(crate) fn stream_entry(stream: &Stream) -> StreamEntry {
+    StreamEntry { id: stream.id, name: stream.name.clone(), rules: stream_rules(&stream.rules) }
+}
+
+fn stream_rules(rules: &Rules) -> StreamRules {
+    StreamRules {
+        watermark: match rules.watermark {
+            Watermark::Persisted => mstream_dataplane::Watermark::Persisted,
+            Watermark::Committed => mstream_dataplane::Watermark::Committed,
+        },
+        minimum_level: rules.minimum_level,
+        retention_bytes: rules.retention_bytes,
+        retention_ms: rules.retention_ms,
+        max_block_bytes: rules.max_block_bytes,
+        max_publications: rules.max_publications,
+        max_subscriptions: rules.max_subscriptions,
+    }
+}
