@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Failure;
 use crate::node::Watched;
+use crate::probe::PortProbe;
 use crate::report::{self, PortErrors, Refusals};
 use crate::shard::Event;
 
@@ -73,6 +74,7 @@ pub(crate) async fn until_asked(
     clock: &mut TscClock,
     shards: &[Watched],
     errors: &Errors,
+    probes: &[Vec<PortProbe>],
 ) -> Result<(), Failure> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,7 +85,7 @@ pub(crate) async fn until_asked(
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.tell.recv() => tell(shards),
+            _ = signals.tell.recv() => tell(shards, probes),
             event = events.recv() => match event {
                 Some(Event::Polling) => {}
                 Some(Event::Ended(ended)) => return Err(why(ended)),
@@ -91,6 +93,7 @@ pub(crate) async fn until_asked(
             },
             _ = ticks.tick() => {
                 clock.set_wall(SystemTime::now());
+                look(probes);
                 tick = tick.wrapping_add(1);
                 note_errors(shards, &mut noted, errors);
                 if tick.is_multiple_of(REFUSALS_EVERY) {
@@ -106,7 +109,7 @@ fn why(ended: Result<(), Failure>) -> Failure {
     ended.err().unwrap_or_else(|| "a thread ended by itself".to_string())
 }
 
-fn tell(shards: &[Watched]) {
+fn tell(shards: &[Watched], probes: &[Vec<PortProbe>]) {
     use std::io::Write;
     let mut out = std::io::stderr().lock();
     for (number, shard) in shards.iter().enumerate() {
@@ -114,6 +117,17 @@ fn tell(shards: &[Watched]) {
             // Whoever closed standard error does not want to know.
             let _ = writeln!(out, "mstreamd: {line}");
         }
+        let of_shard = probes.get(number).into_iter().flatten();
+        for line in of_shard.filter_map(PortProbe::line) {
+            let _ = writeln!(out, "mstreamd: shard {number}: {line}");
+        }
+    }
+}
+
+/// Looks after the ports' links, and says what changed.
+fn look(probes: &[Vec<PortProbe>]) {
+    for change in probes.iter().flatten().filter_map(PortProbe::look) {
+        tracing::warn!("{change}");
     }
 }
 

@@ -7,6 +7,7 @@ mod any_port;
 mod args;
 mod catalogue;
 mod control;
+mod devices;
 mod echo;
 mod link;
 mod log;
@@ -14,6 +15,7 @@ mod logging;
 mod node;
 mod placement;
 mod ports;
+mod probe;
 mod report;
 mod shard;
 mod snapshot;
@@ -63,8 +65,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         true => None,
         false => Some(Budget::of(&config)),
     };
-    let placement = placement::survey(&config);
+    let mut placement = placement::survey(&config);
     if args.check {
+        // A start says it by failing.
+        placement.findings.splice(0..0, devices::findings(&config));
         report::plan(args, &config, budget.as_ref(), &placement)?;
     }
     if let Some(budget) = &budget {

@@ -23,6 +23,7 @@ use crate::control::{Outcome, Signals, until_asked, until_polling};
 use crate::link::{Link, QUEUE};
 use crate::placement::Finding;
 use crate::ports::{PortSeed, start_dpdk};
+use crate::probe::PortProbe;
 use crate::shard::{Event, Job, Plan, ShardJob, idle};
 use crate::supply::Supplied;
 use crate::{Failure, catalogue, log, report, thread};
@@ -46,6 +47,8 @@ struct Threads {
     stop_helpers: Arc<AtomicBool>,
     helpers: Vec<JoinHandle<()>>,
     events: UnboundedSender<Event>,
+    /// Each shard's ports.
+    probes: Vec<Vec<PortProbe>>,
 }
 
 /// Runs the node until it is told to stop.
@@ -83,8 +86,10 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
                     Server::start(bound, config, findings, &watched, keeper, errors)
                 });
                 ready(config, echo, address);
+                let probes = &threads.probes;
                 let ran =
-                    until_asked(&mut signals, &mut events, &mut clock, &watched, &errors).await;
+                    until_asked(&mut signals, &mut events, &mut clock, &watched, &errors, probes)
+                        .await;
                 if let Some(server) = server {
                     server.stop().await;
                 }
@@ -215,6 +220,7 @@ impl Threads {
             stop_helpers: Arc::default(),
             helpers: Vec::new(),
             events,
+            probes: Vec::new(),
         };
         (threads, received)
     }
@@ -231,15 +237,18 @@ impl Threads {
         let mut plans = Vec::with_capacity(jobs.len());
         for (number, (shard, job)) in config.shards.iter().zip(jobs).enumerate() {
             let mut seeds = Vec::with_capacity(shard.ports.len());
+            let mut probes = Vec::with_capacity(shard.ports.len());
             for port in shard.ports.iter().map(|port| &config.ports[*port]) {
                 let name = &config.node.name;
                 let eal = eal.map(Arc::as_ref);
-                let (seed, listener) = PortSeed::prepare(port, name, shard.udp_port, eal)?;
+                let (seed, probe, listener) = PortSeed::prepare(port, name, shard.udp_port, eal)?;
                 seeds.push(seed);
+                probes.push(probe);
                 if let Some(listener) = listener {
                     self.listen(listener, &port.name, control_core)?;
                 }
             }
+            self.probes.push(probes);
             plans.push(Plan {
                 number,
                 core: shard.core,

@@ -8,12 +8,13 @@ use mstream_nic::Port;
 use mstream_nic::memif::{Listener, ListenerConfig, ServerPort, ServerPortSeed};
 use mstream_nic::socket::SocketPort;
 use mstream_nic_dpdk::{
-    DpdkPort, DpdkPortConfig, DpdkPortSeed, Eal, EalConfig, Kind, LogLevel, MemifConfig, MemifRole,
-    Memory, ThreadRegistration,
+    DpdkPort, DpdkPortConfig, DpdkPortSeed, DpdkProbe, Eal, EalConfig, Kind, LogLevel, MemifConfig,
+    MemifRole, Memory, ThreadRegistration,
 };
 
 use crate::Failure;
 use crate::any_port::{AnyPort, Inner};
+use crate::probe::PortProbe;
 
 /// Bytes of the frames that a null device makes up.
 const NULL_FRAME_BYTES: u16 = 64;
@@ -50,7 +51,7 @@ impl PortSeed {
         node_name: &str,
         udp_port: u16,
         eal: Option<&Eal>,
-    ) -> Result<(PortSeed, Option<Listener>), Failure> {
+    ) -> Result<(PortSeed, PortProbe, Option<Listener>), Failure> {
         let failed = |reason: String| format!("port {}: {reason}", port.name);
         let mut listener = None;
         let driver = match &port.driver {
@@ -81,18 +82,22 @@ impl PortSeed {
                 DriverSeed::Dpdk(Box::new(seed))
             }
         };
+        let probe = match &driver {
+            DriverSeed::Dpdk(seed) => Some(seed.probe()),
+            DriverSeed::Memif(_) | DriverSeed::Socket(_) => None,
+        };
+        // A PCI device brings its own.
+        let mac = port.mac.or(probe.as_ref().map(DpdkProbe::mac));
+        let probe = PortProbe::new(port, mac, probe);
         let seed = PortSeed {
             name: port.name.clone(),
             ip: port.ip.octets(),
-            mac: port.mac.unwrap_or_default(),
+            mac: mac.unwrap_or_default(),
             frames: port.frames,
-            addressed: matches!(
-                port.driver,
-                Driver::Socket | Driver::Dpdk(Device::Tap { .. } | Device::AfXdp { .. })
-            ),
+            addressed: is_addressed(&port.driver),
             driver,
         };
-        Ok((seed, listener))
+        Ok((seed, probe, listener))
     }
 
     fn memif(self) -> Result<ServerPort, PortSeed> {
@@ -111,6 +116,17 @@ impl PortSeed {
     }
 }
 
+/// Whether frames find their way by their addresses, so that what goes back to its sender must swap them.
+fn is_addressed(driver: &Driver) -> bool {
+    match driver {
+        Driver::Memif { .. } => false,
+        Driver::Socket => true,
+        Driver::Dpdk(device) => {
+            !matches!(device, Device::Memif { .. } | Device::Ring | Device::Null)
+        }
+    }
+}
+
 /// At most 16 letters, digits, `-` and `_`.
 fn device_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
@@ -123,8 +139,13 @@ fn kind(device: &Device) -> Kind {
             let role = if *server { MemifRole::Server } else { MemifRole::Client };
             Kind::Memif(MemifConfig { id: *id, ..MemifConfig::new(socket, role) })
         }
-        Device::AfXdp { interface } => Kind::AfXdp { interface: interface.clone(), queue: 0 },
         Device::Tap { interface } => Kind::Tap { interface: interface.clone(), mac: None },
+        Device::AfXdp { interface, queue } => {
+            Kind::AfXdp { interface: interface.clone(), queue: *queue }
+        }
+        Device::AfPacket { interface } => Kind::AfPacket { interface: interface.clone() },
+        Device::Pcap { rx, tx } => Kind::Pcap { rx: rx.clone(), tx: tx.clone() },
+        Device::Pci { address } => Kind::Pci { address: address.clone() },
         Device::Ring => Kind::Ring,
         Device::Null => Kind::Null { frame_bytes: NULL_FRAME_BYTES },
     }
@@ -141,12 +162,24 @@ pub(crate) fn start_dpdk(config: &Config) -> Result<Option<Eal>, Failure> {
             mstream_controlplane::Available::now().map_or(0, |available| available.huge_pages);
         free >= u64::from(mib) << 20
     });
+    let pci = config.ports.iter().filter_map(|port| match &port.driver {
+        Driver::Dpdk(Device::Pci { address }) => Some(address.clone()),
+        _ => None,
+    });
+    let pci: Vec<String> = pci.collect();
+    if !huge && !pci.is_empty() {
+        return Err(format!(
+            "a port with device = \"pci\" needs huge pages, and there are not enough free ones: write {} or \
+             more to /proc/sys/vm/nr_hugepages",
+            mib.div_ceil(2)
+        ));
+    }
     let memory = if huge { Memory::HugePages { mib } } else { Memory::OrdinaryPages { mib } };
     let log = match tracing::enabled!(tracing::Level::DEBUG) {
         true => LogLevel::Errors,
         false => LogLevel::Quiet,
     };
-    let settings = EalConfig { memory, log, ..EalConfig::new(config.node.control_core) };
+    let settings = EalConfig { memory, log, pci, ..EalConfig::new(config.node.control_core) };
     let eal = Eal::init(&settings).map_err(|error| error.to_string())?;
     tracing::info!("DPDK: {mib} MiB of {} pages", if huge { "huge" } else { "ordinary" });
     Ok(Some(eal))

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use mstream_controlplane::config::{Config, Device, Driver, Port};
 use mstream_controlplane::{Available, Budget};
@@ -82,8 +83,18 @@ pub(crate) fn describe(port: &Port, udp_port: u16) -> String {
         Driver::Memif { socket, .. } => format!("memif {}", socket.display()),
         Driver::Socket => "kernel socket".to_string(),
         Driver::Dpdk(Device::Memif { socket, .. }) => format!("DPDK memif {}", socket.display()),
-        Driver::Dpdk(Device::AfXdp { interface }) => format!("AF_XDP {interface}"),
         Driver::Dpdk(Device::Tap { interface }) => format!("DPDK tap {interface}"),
+        Driver::Dpdk(Device::AfXdp { interface, queue }) => {
+            format!("AF_XDP queue {queue} of {interface}")
+        }
+        Driver::Dpdk(Device::AfPacket { interface }) => format!("packet socket on {interface}"),
+        Driver::Dpdk(Device::Pcap { rx, tx }) => {
+            let file = |path: &Option<PathBuf>| {
+                path.as_ref().map_or("nothing".to_string(), |path| path.display().to_string())
+            };
+            format!("capture files, from {} to {}", file(rx), file(tx))
+        }
+        Driver::Dpdk(Device::Pci { address }) => format!("PCI device {address}"),
         Driver::Dpdk(Device::Ring) => "DPDK ring".to_string(),
         Driver::Dpdk(Device::Null) => "DPDK null".to_string(),
     };

@@ -8,8 +8,10 @@ use mstream_pmem::region::Level;
 use toml::Spanned;
 
 use super::problem::Collector;
-use super::values::Bytes;
-use super::{Config, Dpdk, Driver, Idle, Limits, MAX_BLOCK_BYTES, Node, Port, Shard, Wal, raw};
+use super::values::{Bytes, Switch};
+use super::{
+    Config, Device, Dpdk, Driver, Idle, Limits, MAX_BLOCK_BYTES, Node, Port, Shard, Wal, raw,
+};
 use super::{admin, names, ports, telemetry};
 
 /// Longest name of the node: what memif has room for.
@@ -316,6 +318,12 @@ fn dpdk(raw: Option<Spanned<raw::Dpdk>>, ports: &[Port], problems: &mut Collecto
     let needed = ports.iter().any(|port| matches!(port.driver, Driver::Dpdk(_)));
     if let (Some(raw), false) = (&raw, needed) {
         problems.add(raw.span(), "[dpdk] is set, but no port has driver = \"dpdk\"");
+    }
+    let forbidden =
+        raw.as_ref().is_some_and(|raw| raw.get_ref().huge_pages == Some(Switch(Some(false))));
+    let is_pci = |port: &Port| matches!(port.driver, Driver::Dpdk(Device::Pci { .. }));
+    if let (Some(raw), true, true) = (&raw, forbidden, ports.iter().any(is_pci)) {
+        problems.add(raw.span(), "`huge_pages`: a port with device = \"pci\" needs them");
     }
     let raw = raw.map(Spanned::into_inner).unwrap_or_default();
     let memory_mib = match raw.memory_mib {

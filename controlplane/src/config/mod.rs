@@ -5,6 +5,7 @@
 
 mod admin;
 mod check;
+mod devices;
 mod names;
 mod ports;
 mod problem;
@@ -94,7 +95,7 @@ pub struct Port {
     pub name: String,
     /// IPv4 address of the shards on it.
     pub ip: Ipv4Addr,
-    /// MAC address of the shards on it; `None` where there is none.
+    /// MAC address of the shards on it; `None` where there is none, or it is the PCI device's.
     pub mac: Option<[u8; 6]>,
     /// Buffers in its pool.
     pub frames: usize,
@@ -120,7 +121,7 @@ pub enum Driver {
     Dpdk(Device),
 }
 
-/// A DPDK software device.
+/// A DPDK device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
     /// DPDK's net_memif.
@@ -132,15 +133,34 @@ pub enum Device {
         /// Id of the interface on that socket.
         id: u32,
     },
-    /// DPDK's net_af_xdp.
-    AfXdp {
-        /// Name of the kernel interface.
-        interface: String,
-    },
     /// DPDK's net_tap.
     Tap {
         /// Name of the kernel interface that it makes.
         interface: String,
+    },
+    /// DPDK's net_af_xdp.
+    AfXdp {
+        /// Name of an interface that the kernel has.
+        interface: String,
+        /// Number of the receive and transmit queue on it.
+        queue: u16,
+    },
+    /// DPDK's net_af_packet.
+    AfPacket {
+        /// Name of an interface that the kernel has.
+        interface: String,
+    },
+    /// DPDK's net_pcap. At least one file is named.
+    Pcap {
+        /// File to receive from.
+        rx: Option<PathBuf>,
+        /// File to send to, made anew.
+        tx: Option<PathBuf>,
+    },
+    /// A PCI device.
+    Pci {
+        /// Its address, such as `0000:3b:00.0`.
+        address: String,
     },
     /// DPDK's net_ring: what is sent comes back.
     Ring,

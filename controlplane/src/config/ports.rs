@@ -7,16 +7,12 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::problem::Collector;
-use super::{Device, Driver, Limits, Port, SPARE_FRAMES, raw};
+use super::{Device, Driver, Limits, Port, SPARE_FRAMES, devices, raw};
 
 /// Buffers of a port's pool when the file does not say.
 const DEFAULT_FRAMES: usize = 4096;
-/// Buffers that a DPDK device keeps in its rings, 512 each way.
-const DPDK_RING_FRAMES: usize = 1024;
 /// The most buffers of one pool.
 const MAX_FRAMES: usize = 1 << 20;
-/// Longest name of a kernel interface.
-const MAX_INTERFACE: usize = 15;
 /// Longest path of a unix socket (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -42,7 +38,16 @@ pub(super) fn check(
         if by_name.insert(name.clone(), ports.len()).is_some() {
             problems.add(port.name.span(), format!("`name`: a second port `{name}`"));
         }
-        let port = one(port, span, run_dir, limits, problems);
+        let port = one(port, span.clone(), run_dir, limits, problems);
+        let alone = |driver: &Driver| match driver {
+            Driver::Dpdk(device) => !matches!(device, Device::Ring | Device::Null),
+            Driver::Memif { .. } | Driver::Socket => false,
+        };
+        if let Some(other) = ports.iter().find(|other| other.driver == port.driver)
+            && alone(&port.driver)
+        {
+            problems.add(span, format!("`device`: port `{}` has this one already", other.name));
+        }
         ports.push(port);
     }
     (ports, by_name)
@@ -61,7 +66,7 @@ fn one(
         problems.add(port.ip.span(), format!("`ip`: {ip} is not the address of one host"));
     }
     let spare = match port.driver {
-        raw::Driver::Dpdk => SPARE_FRAMES + DPDK_RING_FRAMES,
+        raw::Driver::Dpdk => SPARE_FRAMES + devices::ring_frames(&port),
         raw::Driver::Memif | raw::Driver::Socket => SPARE_FRAMES,
     };
     let least = limits.pending_frames + spare + 1;
@@ -99,79 +104,23 @@ fn one(
             Driver::Memif { socket, max_connections, trusted }
         }
         raw::Driver::Socket => Driver::Socket,
-        raw::Driver::Dpdk => Driver::Dpdk(device(&port, &span, run_dir, problems)),
+        raw::Driver::Dpdk => Driver::Dpdk(devices::check(&port, &span, run_dir, problems)),
     };
     let mac = port.mac.map(|mac| mac.into_inner().0).or_else(|| match driver {
         // Nobody hands out addresses on such a port: one that is administered locally.
-        Driver::Memif { .. } | Driver::Dpdk(_) => {
+        Driver::Memif { .. } | Driver::Dpdk(_)
+            if !matches!(driver, Driver::Dpdk(Device::Pci { .. })) =>
+        {
             let [a, b, c, d] = ip.octets();
             Some([2, 0, a, b, c, d])
         }
-        Driver::Socket => None,
+        _ => None,
     });
     Port { name: port.name.into_inner(), ip, mac, frames, driver }
 }
 
-fn device(
-    port: &raw::Port,
-    span: &Range<usize>,
-    run_dir: &Path,
-    problems: &mut Collector<'_>,
-) -> Device {
-    let Some(device) = &port.device else {
-        let reason = "`device`: a dpdk port needs device = \"memif\", \"tap\", \"af_xdp\", \"ring\" or \"null\"";
-        problems.add(span.clone(), reason);
-        return Device::Null;
-    };
-    let device = *device.get_ref();
-    let memif_only = [
-        ("socket", port.socket.as_ref().map(Spanned::span)),
-        ("role", port.role.as_ref().map(Spanned::span)),
-        ("id", port.id.as_ref().map(Spanned::span)),
-    ];
-    for (key, at) in memif_only {
-        if let (Some(at), true) = (at, device != raw::Device::Memif) {
-            problems.add(at, format!("`{key}` is only for device = \"memif\""));
-        }
-    }
-    let named = matches!(device, raw::Device::Tap | raw::Device::AfXdp);
-    if let (Some(interface), false) = (&port.interface, named) {
-        let reason = "`interface` is only for device = \"tap\" or \"af_xdp\"";
-        problems.add(interface.span(), reason);
-    }
-    match device {
-        raw::Device::Memif => Device::Memif {
-            socket: socket(port, span, run_dir, problems),
-            server: port.role.as_ref().is_none_or(|role| *role.get_ref() == raw::Role::Server),
-            id: port.id.as_ref().map_or(0, |id| *id.get_ref()),
-        },
-        raw::Device::AfXdp => Device::AfXdp { interface: interface(port, span, problems) },
-        raw::Device::Tap => Device::Tap { interface: interface(port, span, problems) },
-        raw::Device::Ring => Device::Ring,
-        raw::Device::Null => Device::Null,
-    }
-}
-
-/// The name of a kernel interface.
-fn interface(port: &raw::Port, span: &Range<usize>, problems: &mut Collector<'_>) -> String {
-    let name = port.interface.as_ref().map(|name| name.get_ref().clone());
-    let sound = |name: &String| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        (1..=MAX_INTERFACE).contains(&name.len()) && name.bytes().all(plain)
-    };
-    if !name.as_ref().is_some_and(sound) {
-        let at = port.interface.as_ref().map_or(span.clone(), Spanned::span);
-        let reason = format!(
-            "`interface`: a tap needs the name of the kernel interface to make, an af_xdp device that of one \
-             there is: 1 to {MAX_INTERFACE} letters, digits, `-`, `_` or `.`"
-        );
-        problems.add(at, reason);
-    }
-    name.unwrap_or_default()
-}
-
 /// The path of a memif socket; a relative one is below the run directory.
-fn socket(
+pub(super) fn socket(
     port: &raw::Port,
     span: &Range<usize>,
     run_dir: &Path,
@@ -197,7 +146,7 @@ fn socket(
 fn refuse_others_keys(port: &raw::Port, problems: &mut Collector<'_>) {
     use raw::Driver::{Dpdk, Memif, Socket};
     type Key<'a> = (&'a str, Option<Range<usize>>, &'a [raw::Driver]);
-    let keys: [Key<'_>; 8] = [
+    let keys: [Key<'_>; 12] = [
         ("mac", port.mac.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("socket", port.socket.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("max_connections", port.max_connections.as_ref().map(Spanned::span), &[Memif]),
@@ -206,6 +155,10 @@ fn refuse_others_keys(port: &raw::Port, problems: &mut Collector<'_>) {
         ("interface", port.interface.as_ref().map(Spanned::span), &[Dpdk]),
         ("role", port.role.as_ref().map(Spanned::span), &[Dpdk]),
         ("id", port.id.as_ref().map(Spanned::span), &[Dpdk]),
+        ("queue", port.queue.as_ref().map(Spanned::span), &[Dpdk]),
+        ("rx_pcap", port.rx_pcap.as_ref().map(Spanned::span), &[Dpdk]),
+        ("tx_pcap", port.tx_pcap.as_ref().map(Spanned::span), &[Dpdk]),
+        ("address", port.address.as_ref().map(Spanned::span), &[Dpdk]),
     ];
     let name = match port.driver {
         Memif => "memif",

@@ -55,8 +55,11 @@ pub(super) enum Driver {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Device {
     Memif,
-    AfXdp,
     Tap,
+    AfXdp,
+    AfPacket,
+    Pcap,
+    Pci,
     Ring,
     Null,
 }
@@ -83,6 +86,10 @@ pub(super) struct Port {
     pub(super) interface: Option<Spanned<String>>,
     pub(super) role: Option<Spanned<Role>>,
     pub(super) id: Option<Spanned<u32>>,
+    pub(super) queue: Option<Spanned<u16>>,
+    pub(super) rx_pcap: Option<Spanned<PathBuf>>,
+    pub(super) tx_pcap: Option<Spanned<PathBuf>>,
+    pub(super) address: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

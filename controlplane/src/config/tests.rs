@@ -270,10 +270,57 @@ fn dpdk_devices_take_their_own_keys() {
     let memif = parse(&memif).expect("sound");
     let expected = Device::Memif { socket: "/run/m.sock".into(), server: false, id: 3 };
     assert_eq!(memif.ports[0].driver, Driver::Dpdk(expected));
+    let kinds = [
+        (
+            "device = \"af_xdp\"\ninterface = \"eth1\"\nqueue = 3",
+            Device::AfXdp { interface: "eth1".into(), queue: 3 },
+        ),
+        (
+            "device = \"af_packet\"\ninterface = \"eth1\"",
+            Device::AfPacket { interface: "eth1".into() },
+        ),
+        (
+            "device = \"pcap\"\nrx_pcap = \"/tmp/in\"",
+            Device::Pcap { rx: Some("/tmp/in".into()), tx: None },
+        ),
+        (
+            "device = \"pci\"\naddress = \"0000:3b:00.0\"",
+            Device::Pci { address: "0000:3b:00.0".into() },
+        ),
+    ];
+    for (keys, expected) in kinds {
+        let config = parse(&device(keys)).expect("sound");
+        let mac = if keys.contains("pci") { None } else { Some([2, 0, 10, 0, 0, 1]) };
+        assert_eq!(config.ports[0].mac, mac, "{keys}");
+        assert_eq!(config.ports[0].driver, Driver::Dpdk(expected));
+    }
+    let wrong = [
+        ("device = \"af_xdp\"", 4, "`interface`: an AF_XDP port needs"),
+        ("device = \"af_xdp\"\ninterface = \"e\"\nqueue = -1", 10, "`queue`: invalid value"),
+        ("device = \"af_xdp\"\ninterface = \"e\"\nframes = 5000", 10, "`frames`: 5000 is not in"),
+        ("device = \"af_packet\"\ninterface = \"e\"\nqueue = 1", 10, "`queue` is only for"),
+        ("device = \"pcap\"", 4, "`rx_pcap`: a pcap port needs"),
+        ("device = \"pcap\"\nrx_pcap = \"/a,b\"", 9, "`rx_pcap`: a file's path"),
+        ("device = \"pcap\"\nrx_pcap = \"/a\"\ntx_pcap = \"/a\"", 10, "`tx_pcap`: it is"),
+        ("device = \"pci\"", 4, "`address`: a pci port needs"),
+        ("device = \"pci\"\naddress = \"3b:00.0\"", 9, "`address`: a pci port needs"),
+        ("device = \"tap\"\ninterface = \"e\"\naddress = \"x\"", 10, "`address` is only for"),
+    ];
+    for (keys, line, reason) in wrong {
+        let error = parse(&device(keys)).expect_err(keys).to_string();
+        assert!(error.contains(&format!("test.toml:{line}: {reason}")), "{keys}: {error}");
+    }
+    let small =
+        device("device = \"pci\"\naddress = \"0000:3b:00.0\"") + "[dpdk]\nhuge_pages = false\n";
+    let error = parse(&small).expect_err("no DMA from ordinary pages").to_string();
+    assert!(error.contains("`huge_pages`: a port with device"), "{error}");
     let wrong = parse(&device("device = \"ring\"\ninterface = \"x\"")).expect_err("not for it");
     assert!(wrong.to_string().contains(":9: `interface` is only for"), "{wrong}");
     let af_xdp = parse(&device("device = \"af_xdp\"\ninterface = \"eth1\"")).expect("sound");
-    assert_eq!(af_xdp.ports[0].driver, Driver::Dpdk(Device::AfXdp { interface: "eth1".into() }));
+    assert_eq!(
+        af_xdp.ports[0].driver,
+        Driver::Dpdk(Device::AfXdp { interface: "eth1".into(), queue: 0 })
+    );
     let wrong = parse(&device("device = \"tap\"\ninterface = \"a b\"")).expect_err("not a name");
     assert!(wrong.to_string().contains(":9: `interface`: "), "{wrong}");
 }

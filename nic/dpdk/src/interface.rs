@@ -77,7 +77,7 @@ impl Interface {
     }
 }
 
-/// Whether the kernel has an interface of this name.
-pub(crate) fn exists(name: &str) -> bool {
+/// Whether the kernel has an interface of this name, in the network of this process.
+pub fn interface_exists(name: &str) -> bool {
     Interface::find(name).is_ok()
 }

@@ -46,6 +46,7 @@ pub use config::{DpdkPortConfig, Kind, MemifConfig, MemifRole};
 pub use eal::{Eal, EalConfig, LogLevel, Memory, ThreadRegistration};
 pub use error::{DpdkError, PoolLeak};
 pub use frame::DpdkFrame;
+pub use interface::interface_exists;
 pub use port::DpdkPort;
 pub use probe::{DpdkProbe, Link};
 pub use seed::DpdkPortSeed;

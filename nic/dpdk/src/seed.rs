@@ -12,7 +12,7 @@ use crate::config::{DpdkPortConfig, Kind, MemifConfig, MemifRole};
 use crate::device::{Device, RECEIVE_QUEUE};
 use crate::eal::{Eal, Running, ThreadRegistration};
 use crate::error::DpdkError;
-use crate::interface::{Interface, exists};
+use crate::interface::{Interface, interface_exists};
 use crate::mbuf::ROOM;
 use crate::pool::PacketPool;
 use crate::port::DpdkPort;
@@ -168,7 +168,7 @@ fn device(running: &Arc<Running>, config: &DpdkPortConfig) -> Result<Device, Dpd
             return Ok(device);
         }
         // A second tap of that name would get a part of its frames.
-        Kind::Tap { interface, .. } if exists(interface) => {
+        Kind::Tap { interface, .. } if interface_exists(interface) => {
             return Err(refused("make its interface", format!("{interface} exists already")));
         }
         Kind::AfXdp { interface, .. } => {

@@ -29,7 +29,10 @@ pub(super) fn check(host: &Host, config: &Config, findings: &mut Vec<Finding>) {
 /// The device that a port's frames pass, by interface or PCI address.
 fn nic(driver: &Driver) -> Option<&str> {
     match driver {
-        Driver::Dpdk(Device::AfXdp { interface }) => Some(interface),
+        Driver::Dpdk(Device::AfXdp { interface, .. } | Device::AfPacket { interface }) => {
+            Some(interface)
+        }
+        Driver::Dpdk(Device::Pci { address }) => Some(address),
         Driver::Memif { .. } | Driver::Socket | Driver::Dpdk(_) => None,
     }
 }

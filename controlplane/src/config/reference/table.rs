@@ -120,7 +120,7 @@ pub(super) const SECTIONS: &[Section] = &[
             key(
                 "mac",
                 "MAC address",
-                Means("`02:00` and the bytes of ip"),
+                Means("`02:00` and the bytes of ip; of a PCI device its own"),
                 "of one station; not for socket",
                 "MAC address of the shards on this port.",
             ),
@@ -128,7 +128,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "frames",
                 "integer",
                 Means("4096, or the next power of two that is enough"),
-                "more than `[limits] pending_frames` and 64 (dpdk: 1088), to 1048576",
+                "more than `[limits] pending_frames` and 64 (dpdk: 1088, af_xdp: 4160), to 1048576",
                 "Buffers in the port's pool.",
             ),
             key(
@@ -156,16 +156,47 @@ pub(super) const SECTIONS: &[Section] = &[
                 "device",
                 "word",
                 Refused,
-                "`\"memif\"`, `\"tap\"`, `\"af_xdp\"`, `\"ring\"`, `\"null\"`; only dpdk",
-                "The DPDK device: DPDK's own memif for one trusted client, a kernel interface that mstreamd makes, \
-                 a kernel interface that it takes over, one that gives back what is sent, one that does nothing.",
+                "`\"af_xdp\"`, `\"af_packet\"`, `\"pci\"`, `\"tap\"`, `\"pcap\"`, `\"memif\"`, `\"ring\"`, \
+                 `\"null\"`; only dpdk",
+                "The DPDK device: a queue of a kernel interface that it takes over, a kernel interface by a packet \
+                 socket, a NIC that DPDK drives, a kernel interface that mstreamd makes, capture files, DPDK's own \
+                 memif for one trusted client, one that gives back what is sent, one that does nothing. See \
+                 [ports.md](ports.md).",
             ),
             key(
                 "interface",
                 "text",
                 Refused,
-                "1 to 15 characters; only dpdk with device tap or af_xdp",
-                "Name of the kernel interface: with tap of the one to make, with af_xdp of one that is there and up.",
+                "1 to 15 characters; only dpdk with device af_xdp, af_packet or tap",
+                "Name of the kernel interface: with tap of the one to make, else of one that is there and up.",
+            ),
+            key(
+                "queue",
+                "integer",
+                Is("0"),
+                "0 to 65535; only dpdk with device af_xdp",
+                "Number of the interface's receive and transmit queue.",
+            ),
+            key(
+                "address",
+                "text",
+                Refused,
+                "domain, bus, device and function: `0000:3b:00.0`; only dpdk with device pci",
+                "Address of the PCI device, which must be bound to vfio-pci.",
+            ),
+            key(
+                "rx_pcap",
+                "path",
+                Means("nothing is received"),
+                "without , = [ ] \"; only dpdk with device pcap, which needs this or tx_pcap",
+                "Capture file to receive from, once.",
+            ),
+            key(
+                "tx_pcap",
+                "path",
+                Means("what is sent is forgotten"),
+                "as rx_pcap, and another file",
+                "Capture file to write what is sent to, made anew.",
             ),
             key(
                 "role",

@@ -89,6 +89,13 @@ fn base(header: &str, key: &str) -> String {
     let with = |from: &str, to: &str| GOOD.replacen(from, to, 1);
     let dpdk = "driver = \"dpdk\"\nip = \"10.0.0.1\"\ndevice = \"memif\"";
     match (header, key) {
+        ("[[port]]", "queue") => {
+            let af_xdp =
+                "driver = \"dpdk\"\nip = \"10.0.0.1\"\ndevice = \"af_xdp\"\ninterface = \"eth1\"";
+            let keys = format!("{af_xdp}\nKEYS");
+            let memif = "driver = \"memif\"\nip = \"10.0.0.1\"\nsocket = \"clients.sock\"";
+            with(memif, &keys)
+        }
         ("[[port]]", "role" | "id") => {
             with("driver = \"memif\"\nip = \"10.0.0.1\"", &format!("{dpdk}\nKEYS"))
         }
