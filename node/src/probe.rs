@@ -91,7 +91,11 @@ impl PortProbe {
     /// The link and the device's counts that are not 0, as one line; empty for ports without a device.
     pub(crate) fn line(&self) -> Option<String> {
         self.dpdk.as_ref()?;
-        let link = if self.link_up() { "up" } else { "down" };
+        let link = match *self.link.lock().unwrap_or_else(PoisonError::into_inner) {
+            Link::Up => "up",
+            Link::Down => "down",
+            Link::Gone => "gone",
+        };
         let mac = self.mac.map(mac_text).unwrap_or_default();
         let counters = self.device_counters().into_iter().filter(|(_, value)| *value > 0);
         let counters: String = counters.map(|(name, value)| format!(" {name}={value}")).collect();

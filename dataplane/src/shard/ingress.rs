@@ -89,7 +89,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 };
                 self.datagram(now, &from, &udp, out)
             }
-            Inbound::Arp(request) if request.target_ip == local.ip && local.ethernet => {
+            Inbound::Arp(arp) if arp.request && arp.target_ip == local.ip && local.ethernet => {
                 mstream_nic::headers::arp_reply_in_place(frame.bytes_mut(), local.mac);
                 self.counters.arp_replies += 1;
                 Ok(Then::SendBack)

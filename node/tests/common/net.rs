@@ -1,0 +1,161 @@
+//! An appliance in one network namespace and its clients in another, joined by a veth pair.
+//!
+//! The test's process runs again inside the clients' namespace, where it can use ordinary sockets, `ping` and
+//! the like; the appliance is started in the other one. Both namespaces, and with them all interfaces, are
+//! removed by the outer process, also when the inner one failed.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use super::{Node, Setting};
+
+/// Set in the process that runs in the clients' namespace: the appliance's namespace.
+const INSIDE: &str = "MSTREAM_TEST_APPLIANCE";
+/// The veth's end in the appliance's namespace.
+pub const APPLIANCE_END: &str = "lan0";
+/// The veth's end in the clients' namespace.
+pub const CLIENT_END: &str = "lan1";
+/// The appliance's address, on no interface of the kernel.
+pub const APPLIANCE: [u8; 4] = [10, 77, 0, 1];
+/// The clients' address.
+pub const CLIENT: &str = "10.77.0.2";
+
+/// Network namespaces of this process; removed when dropped.
+struct Namespaces {
+    names: [String; 2],
+}
+
+impl Namespaces {
+    fn new(tag: &str) -> Namespaces {
+        let id = std::process::id();
+        let namespaces = Namespaces { names: [format!("ms{id}{tag}a"), format!("ms{id}{tag}c")] };
+        let [appliance, clients] = &namespaces.names;
+        for name in &namespaces.names {
+            ip(&["netns", "add", name]);
+            // The kernel's own chatter would only be in the way of counts.
+            let quiet = "echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode";
+            ip(&["netns", "exec", name, "sh", "-c", quiet]);
+        }
+        let pair = ["type", "veth", "peer", "name", CLIENT_END, "netns", clients];
+        ip(&[&["-n", appliance, "link", "add", APPLIANCE_END], &pair[..]].concat());
+        ip(&["-n", appliance, "link", "set", APPLIANCE_END, "up"]);
+        ip(&["-n", clients, "link", "set", CLIENT_END, "up"]);
+        ip(&["-n", clients, "link", "set", "lo", "up"]);
+        ip(&["-n", clients, "address", "add", &format!("{CLIENT}/24"), "dev", CLIENT_END]);
+        namespaces
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for name in &self.names {
+            // The other one is to go too.
+            let _ = Command::new("ip").args(["netns", "delete", name]).output();
+        }
+    }
+}
+
+/// The two namespaces as the process in the clients' one sees them.
+pub struct Lan {
+    appliance: String,
+}
+
+/// Runs this test again in the clients' namespace, or says that it is skipped; `Some` in there.
+pub fn lan(test: &str, tag: &str) -> Option<Lan> {
+    if let Ok(appliance) = std::env::var(INSIDE) {
+        // Without this the kernel leaves checksums to a device that does not exist: what the appliance
+        // gets would be wrong.
+        succeeded("ethtool", &["-K", CLIENT_END, "tx", "off"]);
+        return Some(Lan { appliance });
+    }
+    if let Some(reason) = obstacle() {
+        eprintln!("SKIP {test}: {reason}");
+        return None;
+    }
+    let namespaces = Namespaces::new(tag);
+    let [appliance, clients] = &namespaces.names;
+    let status = Command::new("ip")
+        .args(["netns", "exec", clients])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, appliance)
+        .status()
+        .expect("it runs");
+    drop(namespaces);
+    assert!(status.success(), "it failed in its own network");
+    None
+}
+
+/// Why there can be no such network here.
+fn obstacle() -> Option<String> {
+    let permitted = Command::new("unshare").args(["--net", "true"]).output();
+    if !permitted.is_ok_and(|output| output.status.success()) {
+        return Some("making a network namespace is not permitted".to_string());
+    }
+    let tools = [
+        ("ip", "iproute2"),
+        ("ethtool", "ethtool"),
+        ("ping", "iputils-ping"),
+        ("arping", "arping"),
+        ("python3", "python3"),
+    ];
+    let missing = |tool: &str| {
+        Command::new(tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
+    };
+    let (tool, package) = tools.into_iter().find(|(tool, _)| missing(tool))?;
+    Some(format!("there is no {tool} (apt-get install {package})"))
+}
+
+impl Lan {
+    /// Runs `ip` in the appliance's namespace.
+    pub fn ip(&self, args: &[&str]) -> Output {
+        ip(&[&["-n", &self.appliance], args].concat())
+    }
+
+    /// Starts mstreamd in the appliance's namespace and waits until it is ready.
+    pub fn start(&self, setting: &Setting) -> Node {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.appliance, env!("CARGO_BIN_EXE_mstreamd")]);
+        let mut node = Node::spawn(command.arg("--config").arg(setting.file()));
+        node.wait_ready();
+        node
+    }
+}
+
+/// Runs `ip`, which must succeed.
+pub fn ip(args: &[&str]) -> Output {
+    succeeded("ip", args)
+}
+
+/// Runs a program, which must succeed.
+pub fn succeeded(program: &str, args: &[&str]) -> Output {
+    let output = Command::new(program).args(args).output().expect("it runs");
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    output
+}
+
+/// Runs a Python program, which must succeed, with lines for its standard input; what it prints.
+pub fn python(args: &[&str], input: &str) -> String {
+    let mut child = Command::new("python3")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Sends a raw frame from the clients' end.
+pub fn send_frame(frame: &[u8]) {
+    let send = "import socket, sys\n\
+                s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
+                s.bind((sys.argv[1], 0))\n\
+                s.send(bytes.fromhex(sys.stdin.read()))";
+    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    python(&["-c", send, CLIENT_END], &hex);
+}

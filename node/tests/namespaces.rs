@@ -1,0 +1,219 @@
+//! The appliance on a network: in a network namespace of its own, over AF_XDP, a packet socket and a tap, with
+//! kernel clients in another namespace.
+
+mod common;
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Command;
+use std::time::Instant;
+
+use common::net::{self, APPLIANCE, APPLIANCE_END, CLIENT, CLIENT_END, Lan};
+use common::traffic::{self, PUBLISHER, Traffic, holds_exactly};
+use common::{Node, PATIENCE, Setting};
+use mstream_client::{From, Identity, connect};
+
+/// What [`Setting`] and the defaults make of the appliance's address.
+const MAC: [u8; 6] = [2, 0, 10, 77, 0, 1];
+const MESSAGES: u64 = 5000;
+
+fn setting(device: &str) -> Setting {
+    let port = format!("driver = \"dpdk\"\nip = \"10.77.0.1\"\ndevice = {device}");
+    let mut setting = Setting::new(&port);
+    setting.add("[[stream]]\nid = 2\nname = \"py\"\n[dpdk]\nhuge_pages = false");
+    setting
+}
+
+#[test]
+fn over_af_xdp() {
+    let Some(lan) = net::lan("over_af_xdp", "x") else { return };
+    let mut setting = setting(&format!("\"af_xdp\"\ninterface = \"{APPLIANCE_END}\""));
+    // A second port, to see that it is none of its business what happens to the first.
+    setting.text = setting.text.replace("ports = [\"p\"]", "ports = [\"p\", \"m\"]");
+    setting
+        .add("[[port]]\nname = \"m\"\ndriver = \"memif\"\nip = \"10.77.9.1\"\nsocket = \"m.sock\"");
+    let mut node = lan.start(&setting);
+    appliance(&lan, &setting, &node);
+    interface_goes(&lan, &node);
+    let socket = setting.dir.path().join("run/m.sock");
+    let mut client = traffic::memif_at(&socket, &setting, [10, 77, 9, 1], Identity::Anonymous)
+        .reading("s", From::Offset(0), 4096);
+    client.until("the whole stream read", |seen| seen.next == MESSAGES);
+    ends_cleanly(&mut node);
+}
+
+#[test]
+fn over_a_packet_socket() {
+    let Some(lan) = net::lan("over_a_packet_socket", "p") else { return };
+    let setting = setting(&format!("\"af_packet\"\ninterface = \"{APPLIANCE_END}\""));
+    let mut node = lan.start(&setting);
+    appliance(&lan, &setting, &node);
+    link_goes_and_comes(&lan, &node);
+    interface_goes(&lan, &node);
+    ends_cleanly(&mut node);
+}
+
+#[test]
+fn over_a_tap_behind_a_bridge() {
+    if !std::path::Path::new("/dev/net/tun").exists() {
+        eprintln!("SKIP over_a_tap_behind_a_bridge: there is no /dev/net/tun");
+        return;
+    }
+    let Some(lan) = net::lan("over_a_tap_behind_a_bridge", "t") else { return };
+    let setting = setting("\"tap\"\ninterface = \"tap0\"");
+    let mut node = lan.start(&setting);
+    lan.ip(&["link", "add", "br0", "type", "bridge"]);
+    for interface in [APPLIANCE_END, "tap0"] {
+        lan.ip(&["link", "set", interface, "master", "br0"]);
+    }
+    for interface in ["tap0", "br0"] {
+        lan.ip(&["link", "set", interface, "up"]);
+    }
+    appliance(&lan, &setting, &node);
+    ends_cleanly(&mut node);
+}
+
+/// What must be true of an appliance on any kind of port.
+fn appliance(lan: &Lan, setting: &Setting, node: &Node) {
+    let text = Ipv4Addr::from(APPLIANCE).to_string();
+    let addresses = String::from_utf8(lan.ip(&["-oneline", "address"]).stdout).expect("text");
+    assert!(!addresses.contains(&text), "{addresses}");
+    arping_and_ping(node, &text);
+    kernel_clients(setting);
+    python_client(setting);
+    wrong_things(lan, setting, node);
+    // And all is as it was before.
+    arping_and_ping(node, &text);
+    holds_exactly(connect::udp(setting.shard_at(APPLIANCE)).expect("a client"), MESSAGES);
+}
+
+fn arping_and_ping(node: &Node, address: &str) {
+    // A bridge needs a moment to forward.
+    let before = node.count("arp_replies");
+    let deadline = Instant::now() + PATIENCE;
+    while !Command::new("arping")
+        .args(["-c", "1", "-w", "2", "-I", CLIENT_END, address])
+        .output()
+        .expect("arping runs")
+        .status
+        .success()
+    {
+        assert!(Instant::now() < deadline, "no answer to arping");
+    }
+    node.wait_count("arp_replies", before + 1);
+    let before = node.count("echo_replies");
+    ping(address, &[]);
+    node.wait_count("echo_replies", before + 1);
+}
+
+fn ping(address: &str, more: &[&str]) {
+    net::succeeded("ping", &[&["-c", "1", "-W", "30"], more, &[address]].concat());
+}
+
+fn kernel_clients(setting: &Setting) {
+    let client = connect::udp(setting.shard_at(APPLIANCE)).expect("a client");
+    let mut client = Traffic::new(client, Identity::Publisher(PUBLISHER)).publishing("s").reading(
+        "s",
+        From::Earliest,
+        1024,
+    );
+    client.publish_all(MESSAGES);
+    assert!(client.seen.lost.is_empty(), "{:?}", client.seen);
+}
+
+/// The Python client has a stream of its own: what [`traffic`] reads must be its own publisher's.
+fn python_client(setting: &Setting) {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../client/python/mstream.py");
+    let address = setting.shard_at(APPLIANCE).to_string();
+    let lines: String =
+        (0..500).map(|number| format!("line {number} {}\n", "x".repeat(number))).collect();
+    let said = net::python(&[program, "pub", &address, "py"], &lines);
+    assert!(said.contains("offset 499") || said.contains("offset 500"), "{said}");
+    let read = net::python(&[program, "sub", &address, "py", "--count", "500"], "");
+    for (number, (read, line)) in read.lines().zip(lines.lines()).enumerate() {
+        assert_eq!(read, format!("{number} {line}"));
+    }
+    assert_eq!(read.lines().count(), 500);
+}
+
+/// What is wrong is counted by its reason, and nothing breaks.
+fn wrong_things(lan: &Lan, setting: &Setting, node: &Node) {
+    let shard = setting.shard_at(APPLIANCE);
+    let socket = UdpSocket::bind((CLIENT, 0)).expect("a socket");
+    socket.set_broadcast(true).expect("set");
+    let counted = |reason: &str, what: &dyn Fn()| {
+        let before = node.count(reason);
+        what();
+        node.wait_count(reason, before + 1);
+    };
+    counted("other_port", &|| {
+        socket.send_to(b"nobody", (Ipv4Addr::from(APPLIANCE), shard.port() ^ 1)).expect("sent");
+    });
+    counted("version", &|| {
+        socket.send_to(&[0; 40], shard).expect("sent");
+    });
+    counted("other_mac", &|| {
+        socket.send_to(b"everybody", ("10.77.0.255", shard.port())).expect("sent");
+    });
+    // Fragments: the ping gets no answer.
+    counted("ipv4", &|| {
+        let fragmented = ["-c", "1", "-W", "1", "-s", "4000", "10.77.0.1"];
+        let output = Command::new("ping").args(fragmented).output().expect("ping runs");
+        assert!(!output.status.success(), "{output:?}");
+    });
+    counted("arp", &|| net::send_frame(&spoof()));
+    counted("ethernet", &|| {
+        net::send_frame(&[&MAC[..], &[2, 0, 0, 0, 0, 9], &[0x88; 50]].concat())
+    });
+    jumbo(lan);
+}
+
+/// A frame that is longer than any buffer.
+fn jumbo(lan: &Lan) {
+    let both = |mtu: &str| {
+        lan.ip(&["link", "set", APPLIANCE_END, "mtu", mtu]);
+        net::ip(&["link", "set", CLIENT_END, "mtu", mtu]);
+    };
+    both("3000");
+    net::send_frame(&[&MAC[..], &[2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0, 11, 0], &[0x11; 2900]].concat());
+    both("1500");
+}
+
+/// An ARP reply by which somebody claims the appliance's own address.
+fn spoof() -> Vec<u8> {
+    let thief = [2, 0, 0, 0, 0, 0x66];
+    let mut frame = Vec::new();
+    frame.extend(MAC);
+    frame.extend(thief);
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    frame.extend(thief);
+    frame.extend(APPLIANCE);
+    frame.extend(MAC);
+    frame.extend(APPLIANCE);
+    frame.resize(60, 0);
+    frame
+}
+
+/// While the other end is down the port waits; afterwards it goes on.
+fn link_goes_and_comes(lan: &Lan, node: &Node) {
+    lan.ip(&["link", "set", APPLIANCE_END, "down"]);
+    node.wait_line("port p: the link is down");
+    lan.ip(&["link", "set", APPLIANCE_END, "up"]);
+    node.wait_line("port p: the link is up");
+    arping_and_ping(node, "10.77.0.1");
+}
+
+/// The interface is removed under the running appliance.
+fn interface_goes(lan: &Lan, node: &Node) {
+    lan.ip(&["link", "delete", APPLIANCE_END]);
+    node.wait_line("port p: its interface is gone");
+    node.status();
+    let device = node.wait_line("device p: ");
+    assert!(device.contains("link=gone"), "{device}");
+}
+
+fn ends_cleanly(node: &mut Node) {
+    node.signal(nix::sys::signal::Signal::SIGTERM);
+    let (status, text) = node.wait_end();
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert!(!text.contains("ERROR") && !text.contains("buffers did not"), "{text}");
+}
