@@ -1,4 +1,4 @@
-//! The admin API's server in the life of the node.
+//! The admin API's server and the export of metrics in the life of the node.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mstream_controlplane::Config;
 use mstream_controlplane::admin::{self, Admin, Errors};
 use mstream_controlplane::catalogue::Keeper;
+use mstream_controlplane::metrics::Otlp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -38,20 +39,22 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<Bound>, Failure> {
 pub(crate) struct Server {
     stop: watch::Sender<bool>,
     ready: Arc<AtomicBool>,
-    served: JoinHandle<()>,
+    /// Answers on the admin address, if there is one.
+    served: Option<JoinHandle<()>>,
+    otlp: Option<Otlp>,
     links: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Begins to answer.
+    /// Begins to answer, and to export.
     pub(crate) fn start(
-        bound: Bound,
+        bound: Option<Bound>,
         config: &Config,
         findings: &[Finding],
         shards: &[Watched],
         keeper: Arc<Keeper>,
         errors: Arc<Errors>,
-    ) -> Server {
+    ) -> Result<Server, Failure> {
         let (stop, stopping) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(true));
         let links = shards.iter().map(|shard| Arc::clone(&shard.link));
@@ -63,13 +66,16 @@ impl Server {
             source: Arc::new(config.source.clone()),
             stopping,
         };
-        let served = tokio::spawn(async move {
-            // Shards go on without it.
-            if let Err(reason) = admin::serve(bound.listener, admin).await {
-                tracing::error!("{reason}");
-            }
+        let otlp = export(config, &admin)?;
+        let served = bound.map(|bound| {
+            tokio::spawn(async move {
+                // Shards go on without it.
+                if let Err(reason) = admin::serve(bound.listener, admin).await {
+                    tracing::error!("{reason}");
+                }
+            })
         });
-        Server { stop, ready, served, links }
+        Ok(Server { stop, ready, served, otlp, links })
     }
 
     /// Ends it, before the shards end: nothing is asked of them any more.
@@ -77,10 +83,25 @@ impl Server {
         // Relaxed: nothing is handed over with it.
         self.ready.store(false, Ordering::Relaxed);
         self.stop.send_replace(true);
-        // It bounds the time that it takes by itself.
-        let _ = self.served.await;
+        if let Some(otlp) = self.otlp {
+            // A thread of its own: the connection needs this one.
+            let _ = tokio::task::spawn_blocking(move || otlp.stop()).await;
+        }
+        if let Some(served) = self.served {
+            // It bounds the time that it takes by itself.
+            let _ = served.await;
+        }
         for link in self.links {
             link.abort();
         }
     }
+}
+
+/// Starts the export of metrics, if there is to be one.
+fn export(config: &Config, admin: &Admin) -> Result<Option<Otlp>, Failure> {
+    let Some(endpoint) = &config.metrics.otlp_endpoint else { return Ok(None) };
+    let admin = admin.clone();
+    let snapshot = Arc::new(move || admin.status());
+    let otlp = Otlp::start(endpoint, config.metrics.otlp_interval, snapshot);
+    otlp.map(Some).map_err(|error| error.to_string())
 }

@@ -81,19 +81,25 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
         Ok(()) => match until_polling(config.shards.len(), &mut signals, &mut events).await {
             Ok(Outcome::Polling) => {
                 let address = bound.as_ref().map(|bound| bound.address);
-                let server = bound.zip(held.as_ref()).map(|(bound, held)| {
+                let server = held.as_ref().map(|held| {
                     let (keeper, errors) = (Arc::clone(&held.keeper), Arc::clone(&errors));
                     Server::start(bound, config, findings, &watched, keeper, errors)
                 });
-                ready(config, echo, address);
-                let probes = &threads.probes;
-                let ran =
-                    until_asked(&mut signals, &mut events, &mut clock, &watched, &errors, probes)
-                        .await;
-                if let Some(server) = server {
-                    server.stop().await;
+                match server.transpose() {
+                    Ok(server) => {
+                        ready(config, echo, address);
+                        let (signals, events) = (&mut signals, &mut events);
+                        let probes = &threads.probes;
+                        let ran =
+                            until_asked(signals, events, &mut clock, &watched, &errors, probes)
+                                .await;
+                        if let Some(server) = server {
+                            server.stop().await;
+                        }
+                        ran
+                    }
+                    Err(failure) => Err(failure),
                 }
-                ran
             }
             Ok(Outcome::Asked) => Ok(()),
             Err(failure) => Err(failure),

@@ -25,7 +25,7 @@ pub type Snapshot = Arc<dyn Fn() -> v1::Status + Send + Sync>;
 /// The instruments of one export are read within this time of each other, so from one snapshot.
 const SAME_EXPORT: Duration = Duration::from_millis(20);
 /// How long the endpoint may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Series that one metric may have: as many as the devices of many ports have counts.
 const MOST_SERIES: usize = 100_000;
 
