@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::Failure;
 use crate::node::Watched;
 use crate::placement::Finding;
+use crate::probe::PortProbe;
 use crate::snapshot::Node;
 
 /// A bound admin port. Clients may connect; they are answered once [`Server::start`] was called.
@@ -52,6 +53,7 @@ impl Server {
         config: &Config,
         findings: &[Finding],
         shards: &[Watched],
+        probes: &[Arc<Vec<PortProbe>>],
         keeper: Arc<Keeper>,
         errors: Arc<Errors>,
     ) -> Result<Server, Failure> {
@@ -61,7 +63,7 @@ impl Server {
         let links = links.map(|link| tokio::spawn(async move { link.run().await })).collect();
         let admin = Admin {
             keeper,
-            shards: Arc::new(Node::new(config, findings, shards, Arc::clone(&ready))),
+            shards: Arc::new(Node::new(config, findings, shards, probes, Arc::clone(&ready))),
             errors,
             source: Arc::new(config.source.clone()),
             stopping,

@@ -1,5 +1,6 @@
 //! The control thread while the node runs: signals, the clock, threads that end.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mstream_controlplane::admin::{Errors, now_ns};
@@ -74,7 +75,7 @@ pub(crate) async fn until_asked(
     clock: &mut TscClock,
     shards: &[Watched],
     errors: &Errors,
-    probes: &[Vec<PortProbe>],
+    probes: &[Arc<Vec<PortProbe>>],
 ) -> Result<(), Failure> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,7 +110,7 @@ fn why(ended: Result<(), Failure>) -> Failure {
     ended.err().unwrap_or_else(|| "a thread ended by itself".to_string())
 }
 
-fn tell(shards: &[Watched], probes: &[Vec<PortProbe>]) {
+fn tell(shards: &[Watched], probes: &[Arc<Vec<PortProbe>>]) {
     use std::io::Write;
     let mut out = std::io::stderr().lock();
     for (number, shard) in shards.iter().enumerate() {
@@ -117,7 +118,7 @@ fn tell(shards: &[Watched], probes: &[Vec<PortProbe>]) {
             // Whoever closed standard error does not want to know.
             let _ = writeln!(out, "mstreamd: {line}");
         }
-        let of_shard = probes.get(number).into_iter().flatten();
+        let of_shard = probes.get(number).into_iter().flat_map(|probes| probes.iter());
         for line in of_shard.filter_map(PortProbe::line) {
             let _ = writeln!(out, "mstreamd: shard {number}: {line}");
         }
@@ -125,8 +126,8 @@ fn tell(shards: &[Watched], probes: &[Vec<PortProbe>]) {
 }
 
 /// Looks after the ports' links, and says what changed.
-fn look(probes: &[Vec<PortProbe>]) {
-    for change in probes.iter().flatten().filter_map(PortProbe::look) {
+fn look(probes: &[Arc<Vec<PortProbe>>]) {
+    for change in probes.iter().flat_map(|probes| probes.iter()).filter_map(PortProbe::look) {
         tracing::warn!("{change}");
     }
 }

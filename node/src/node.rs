@@ -48,7 +48,7 @@ struct Threads {
     helpers: Vec<JoinHandle<()>>,
     events: UnboundedSender<Event>,
     /// Each shard's ports.
-    probes: Vec<Vec<PortProbe>>,
+    probes: Vec<Arc<Vec<PortProbe>>>,
 }
 
 /// Runs the node until it is told to stop.
@@ -83,7 +83,15 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
                 let address = bound.as_ref().map(|bound| bound.address);
                 let server = held.as_ref().map(|held| {
                     let (keeper, errors) = (Arc::clone(&held.keeper), Arc::clone(&errors));
-                    Server::start(bound, config, findings, &watched, keeper, errors)
+                    Server::start(
+                        bound,
+                        config,
+                        findings,
+                        &watched,
+                        &threads.probes,
+                        keeper,
+                        errors,
+                    )
                 });
                 match server.transpose() {
                     Ok(server) => {
@@ -254,7 +262,7 @@ impl Threads {
                     self.listen(listener, &port.name, control_core)?;
                 }
             }
-            self.probes.push(probes);
+            self.probes.push(Arc::new(probes));
             plans.push(Plan {
                 number,
                 core: shard.core,

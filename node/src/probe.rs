@@ -4,16 +4,12 @@ use std::sync::{Mutex, PoisonError};
 
 use mstream_admin::v1;
 use mstream_controlplane::config::{self, Device, Driver};
-use mstream_nic::PortStats;
 use mstream_nic_dpdk::{DpdkProbe, Link};
 
 /// One port of one shard.
 #[derive(Debug)]
 pub(crate) struct PortProbe {
     pub(crate) name: String,
-    driver: &'static str,
-    device: &'static str,
-    addresses: Vec<String>,
     mac: Option<[u8; 6]>,
     dpdk: Option<DpdkProbe>,
     /// What the last look found.
@@ -27,16 +23,7 @@ impl PortProbe {
         mac: Option<[u8; 6]>,
         dpdk: Option<DpdkProbe>,
     ) -> PortProbe {
-        let (driver, device) = names(&port.driver);
-        PortProbe {
-            name: port.name.clone(),
-            driver,
-            device,
-            addresses: vec![port.ip.to_string()],
-            mac,
-            dpdk,
-            link: Mutex::new(Link::Up),
-        }
+        PortProbe { name: port.name.clone(), mac, dpdk, link: Mutex::new(Link::Up) }
     }
 
     /// Looks at the link; what to tell people if it is not as it was at the last look. To be called from
@@ -68,24 +55,15 @@ impl PortProbe {
         self.dpdk.as_ref().map(DpdkProbe::counters).unwrap_or_default()
     }
 
-    /// The port as the admin API says it; `stats` are the shard's counts of it.
-    #[expect(dead_code, reason = "the admin API's status will take it")]
-    pub(crate) fn message(&self, stats: Option<PortStats>) -> v1::Port {
-        let number = |(name, value): (String, u64)| v1::Number { name, value };
-        let checksums = self.dpdk.as_ref();
-        v1::Port {
-            name: self.name.clone(),
-            driver: self.driver.to_string(),
-            device: self.device.to_string(),
-            addresses: self.addresses.clone(),
-            mac: self.mac.map(mac_text).unwrap_or_default(),
-            vlan: 0,
-            link_up: self.link_up(),
-            counters: stats.iter().flat_map(counts).map(number).collect(),
-            device_counters: self.device_counters().into_iter().map(number).collect(),
-            rx_checksums_verified: checksums.is_some_and(DpdkProbe::verifies_checksums),
-            tx_checksums_offloaded: checksums.is_some_and(DpdkProbe::fills_checksums),
-        }
+    /// Fills in what may change beside the shard's own counts, and who the port is.
+    pub(crate) fn fill(&self, port: &mut v1::Port) {
+        port.mac = self.mac.map(mac_text).unwrap_or_default();
+        port.link_up = self.link_up();
+        let counters = self.device_counters().into_iter();
+        port.device_counters = counters.map(|(name, value)| v1::Number { name, value }).collect();
+        let device = self.dpdk.as_ref();
+        port.rx_checksums_verified = device.is_some_and(DpdkProbe::verifies_checksums);
+        port.tx_checksums_offloaded = device.is_some_and(DpdkProbe::fills_checksums);
     }
 
     /// The link and the device's counts that are not 0, as one line; empty for ports without a device.
@@ -104,7 +82,7 @@ impl PortProbe {
 }
 
 /// What the configuration calls a driver and its device.
-fn names(driver: &Driver) -> (&'static str, &'static str) {
+pub(crate) fn names(driver: &Driver) -> (&'static str, &'static str) {
     match driver {
         Driver::Memif { .. } => ("memif", ""),
         Driver::Socket => ("socket", ""),
@@ -122,20 +100,6 @@ fn names(driver: &Driver) -> (&'static str, &'static str) {
             ("dpdk", device)
         }
     }
-}
-
-/// A shard's counts of a port by name.
-fn counts(stats: &PortStats) -> [(String, u64); 7] {
-    [
-        ("rx_frames", stats.rx_frames),
-        ("rx_bytes", stats.rx_bytes),
-        ("rx_no_buffer", stats.rx_no_buffer),
-        ("rx_refused", stats.rx_refused),
-        ("tx_frames", stats.tx_frames),
-        ("tx_bytes", stats.tx_bytes),
-        ("tx_dropped", stats.tx_dropped),
-    ]
-    .map(|(name, value)| (name.to_string(), value))
 }
 
 fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {

@@ -7,27 +7,32 @@ use mstream_admin::v1;
 use mstream_controlplane::Config;
 use mstream_controlplane::admin::{Answer, Page, Shards, convert_level, now_ns};
 use mstream_controlplane::catalogue::{Publisher, Rules, Stream, Watermark};
-use mstream_controlplane::config::{Device, Driver, Port};
+use mstream_controlplane::config::Port;
 use mstream_dataplane::{PollTimes, Status, StreamEntry, StreamRules};
 
 use crate::link::Link;
 use crate::node::Watched;
 use crate::placement::Finding;
+use crate::probe::{self, PortProbe};
 
 /// The shards of the node as the admin API sees them.
 pub(crate) struct Node {
     /// What never changes: the node, its findings, its shards and ports.
     fixed: v1::Status,
-    shards: Vec<(Arc<Status>, Arc<Link>)>,
+    shards: Vec<Seen>,
     /// All shards poll, and the node is not stopping.
     ready: Arc<AtomicBool>,
 }
+
+/// One shard: what it publishes, the queues to it, its ports.
+type Seen = (Arc<Status>, Arc<Link>, Arc<Vec<PortProbe>>);
 
 impl Node {
     pub(crate) fn new(
         config: &Config,
         findings: &[Finding],
         watched: &[Watched],
+        probes: &[Arc<Vec<PortProbe>>],
         ready: Arc<AtomicBool>,
     ) -> Node {
         let required = config.wal.require.map_or(0, |level| convert_level(level).into());
@@ -57,7 +62,10 @@ impl Node {
         };
         let shards = watched
             .iter()
-            .map(|shard| (Arc::clone(&shard.status), Arc::clone(&shard.link)))
+            .zip(probes)
+            .map(|(shard, probes)| {
+                (Arc::clone(&shard.status), Arc::clone(&shard.link), Arc::clone(probes))
+            })
             .collect();
         Node { fixed, shards, ready }
     }
@@ -104,37 +112,28 @@ impl Shards for Node {
         let mut status = self.fixed.clone();
         // Relaxed: nothing is handed over with it.
         status.ready = self.ready.load(Ordering::Relaxed);
-        for (shard, (published, _)) in status.shards.iter_mut().zip(&self.shards) {
+        for (shard, (published, _, probes)) in status.shards.iter_mut().zip(&self.shards) {
             fill(shard, published);
+            for (port, probe) in shard.ports.iter_mut().zip(probes.iter()) {
+                probe.fill(port);
+            }
         }
         status
     }
 
     fn pulses(&self) -> Vec<u64> {
-        self.shards.iter().map(|(status, _)| status.updates()).collect()
+        self.shards.iter().map(|(status, ..)| status.updates()).collect()
     }
 }
 
 /// What of a port never changes.
 fn fixed_port(port: &Port) -> v1::Port {
-    let (driver, device) = match &port.driver {
-        Driver::Memif { .. } => ("memif", ""),
-        Driver::Socket => ("socket", ""),
-        Driver::Dpdk(Device::Memif { .. }) => ("dpdk", "memif"),
-        Driver::Dpdk(Device::Tap { .. }) => ("dpdk", "tap"),
-        Driver::Dpdk(Device::AfXdp { .. }) => ("dpdk", "af_xdp"),
-        Driver::Dpdk(Device::Ring) => ("dpdk", "ring"),
-        Driver::Dpdk(Device::Null) => ("dpdk", "null"),
-    };
-    let mac = port.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+    let (driver, device) = probe::names(&port.driver);
     v1::Port {
         name: port.name.clone(),
         driver: driver.to_string(),
         device: device.to_string(),
         addresses: vec![port.ip.to_string()],
-        mac: mac.unwrap_or_default(),
-        // What has no link is never down.
-        link_up: true,
         ..v1::Port::default()
     }
 }

@@ -1,5 +1,6 @@
 //! A million streams created, listed and deleted; takes a while and prints figures, so it is run by hand:
 //! `cargo test --release -p mstream-node --test million_streams -- --ignored --nocapture`
+#![allow(clippy::print_stdout, reason = "prints its figures")]
 
 mod common;
 
