@@ -6,6 +6,7 @@ use std::path::Path;
 
 use toml::Spanned;
 
+use super::addresses::{self, Addresses};
 use super::problem::Collector;
 use super::{Device, Driver, Limits, Port, SPARE_FRAMES, raw};
 
@@ -56,10 +57,7 @@ fn one(
     problems: &mut Collector<'_>,
 ) -> Port {
     refuse_others_keys(&port, problems);
-    let ip = *port.ip.get_ref();
-    if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
-        problems.add(port.ip.span(), format!("`ip`: {ip} is not the address of one host"));
-    }
+    let Addresses { ip, ip6, vlan, mac } = addresses::check(&port, &span, problems);
     let spare = match port.driver {
         raw::Driver::Dpdk => SPARE_FRAMES + DPDK_RING_FRAMES,
         raw::Driver::Memif | raw::Driver::Socket => SPARE_FRAMES,
@@ -101,15 +99,7 @@ fn one(
         raw::Driver::Socket => Driver::Socket,
         raw::Driver::Dpdk => Driver::Dpdk(device(&port, &span, run_dir, problems)),
     };
-    let mac = port.mac.map(|mac| mac.into_inner().0).or_else(|| match driver {
-        // Nobody hands out addresses on such a port: one that is administered locally.
-        Driver::Memif { .. } | Driver::Dpdk(_) => {
-            let [a, b, c, d] = ip.octets();
-            Some([2, 0, a, b, c, d])
-        }
-        Driver::Socket => None,
-    });
-    Port { name: port.name.into_inner(), ip, mac, frames, driver }
+    Port { name: port.name.into_inner(), ip, ip6, vlan, mac, frames, driver }
 }
 
 fn device(
@@ -197,7 +187,8 @@ fn socket(
 fn refuse_others_keys(port: &raw::Port, problems: &mut Collector<'_>) {
     use raw::Driver::{Dpdk, Memif, Socket};
     type Key<'a> = (&'a str, Option<Range<usize>>, &'a [raw::Driver]);
-    let keys: [Key<'_>; 8] = [
+    let keys: [Key<'_>; 9] = [
+        ("vlan", port.vlan.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("mac", port.mac.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("socket", port.socket.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("max_connections", port.max_connections.as_ref().map(Spanned::span), &[Memif]),
