@@ -1,10 +1,12 @@
 //! A shard under test: frames in, frames out, time by hand.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod content;
 pub mod port;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+pub use content::{block, datagram};
 use mstream_dataplane::{
     Limits, Now, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry, StreamRules,
 };
@@ -13,7 +15,7 @@ use mstream_nic::{Capabilities, Frame};
 use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 use mstream_wire as wire;
-use mstream_wire::{BlockWriter, DataHeader, Datagram, DatagramHeader, DatagramWriter, FrameHead};
+use mstream_wire::{DataHeader, Datagram, DatagramHeader, DatagramWriter, FrameHead};
 use port::{Out, TestFrame};
 
 pub const SHARD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -472,25 +474,6 @@ impl Client {
         }
         true
     }
-}
-
-pub fn datagram(header: &DatagramHeader, fill: impl FnOnce(&mut DatagramWriter<'_>)) -> Vec<u8> {
-    let mut bytes = vec![0; wire::MAX_DATAGRAM_BYTES];
-    let mut writer = DatagramWriter::new(&mut bytes, header).expect("the header fits");
-    fill(&mut writer);
-    let len = writer.finish();
-    bytes.truncate(len);
-    bytes
-}
-
-pub fn block(payloads: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = vec![0; 4096];
-    let mut len = 0;
-    for payload in payloads {
-        len = BlockWriter::at(&mut bytes, len).push(b"", b"", payload).expect("it fits");
-    }
-    bytes.truncate(len);
-    bytes
 }
 
 /// A world with a publisher whose stream is open and a subscriber from the beginning.
