@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{BufWriter, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use mstream_nic::Port;
 const USAGE: &str = "\
 usage: print_stream [--memif SOCKET] [--from START] [--count N] ADDRESS:PORT STREAM
 
-  ADDRESS:PORT    the shard's, such as 127.0.0.1:7500
+  ADDRESS:PORT    the shard's, such as 127.0.0.1:7500 or [::1]:7500
   --memif SOCKET  over the memif port with this socket instead of UDP
   --from START    earliest (default), latest, or an offset
   --count N       end after N messages";
@@ -21,7 +21,7 @@ usage: print_stream [--memif SOCKET] [--from START] [--count N] ADDRESS:PORT STR
 const WINDOW: u64 = 1024;
 
 struct Options {
-    shard: SocketAddrV4,
+    shard: SocketAddr,
     stream: String,
     memif: Option<String>,
     from: From,
@@ -50,7 +50,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let [address, stream] = places.as_slice() else {
         return Err("an address and a stream are wanted".into());
     };
-    let shard = address.parse().map_err(|_| format!("{address} is no IPv4 address and port"))?;
+    let shard = address.parse().map_err(|_| format!("{address} is no IP address and port"))?;
     Ok(Options { shard, stream: stream.clone(), memif, from, count })
 }
 

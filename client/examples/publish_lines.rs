@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{BufRead, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use mstream_nic::Port;
 const USAGE: &str = "\
 usage: publish_lines [--memif SOCKET] [--publisher ID] ADDRESS:PORT STREAM < LINES
 
-  ADDRESS:PORT    the shard's, such as 127.0.0.1:7500
+  ADDRESS:PORT    the shard's, such as 127.0.0.1:7500 or [::1]:7500
   --memif SOCKET  over the memif port with this socket instead of UDP
   --publisher ID  claim a new life of this configured publisher; without it, publish anonymously";
 
 struct Options {
-    shard: SocketAddrV4,
+    shard: SocketAddr,
     stream: String,
     memif: Option<String>,
     identity: Identity,
@@ -41,7 +41,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let [address, stream] = places.as_slice() else {
         return Err("an address and a stream are wanted".into());
     };
-    let shard = address.parse().map_err(|_| format!("{address} is no IPv4 address and port"))?;
+    let shard = address.parse().map_err(|_| format!("{address} is no IP address and port"))?;
     Ok(Options { shard, stream: stream.clone(), memif, identity })
 }
 

@@ -313,13 +313,14 @@ def _main() -> int:
     pub = commands.add_parser("pub", help="publish each line of standard input as a message")
     sub = commands.add_parser("sub", help="print offset and payload of each message")
     for command in (pub, sub):
-        command.add_argument("address", metavar="HOST:PORT")
+        command.add_argument("address", metavar="HOST:PORT", help="such as 10.0.0.1:7500 or [fd00::1]:7500")
         command.add_argument("stream")
     pub.add_argument("--publisher", type=int, default=0, help="id of a configured publisher; default anonymous")
     sub.add_argument("--from", dest="start", default="earliest", help="earliest (default), latest or an offset")
     sub.add_argument("--count", type=int, default=-1, help="end after so many messages")
     args = parser.parse_args()
     host, _, port = args.address.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or not port.isdigit():
         parser.error(f"{args.address} is not HOST:PORT")
     try:

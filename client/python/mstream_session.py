@@ -29,7 +29,8 @@ class Session:
         self._handle: int | None = None  # of the publication or subscription in it
         self._asking = True  # the frame that makes the handle is to be sent until it is answered
         self._asked: float | None = None  # since when an answer is awaited
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family, kind, _, _, address = socket.getaddrinfo(*address[:2], type=socket.SOCK_DGRAM)[0]
+        self._socket = socket.socket(family, kind)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             self._socket.connect(address)

@@ -31,9 +31,13 @@ run_dir = "{directory}/run"
 name = "udp"
 driver = "socket"
 ip = "127.0.0.1"
+[[port]]
+name = "udp6"
+driver = "socket"
+ip6 = "::1"
 [[shard]]
 core = {core}
-ports = ["udp"]
+ports = ["udp", "udp6"]
 udp_port = {port}
 idle = "yield"
 [wal]
@@ -168,6 +172,21 @@ class RoundTrip(Server):
         for got, wanted in zip(received, sent, strict=True):
             self.assertEqual((got.payload, got.key, got.headers), (wanted.payload, wanted.key, wanted.headers))
         self.assertEqual({m.publisher for m in received}, {PUBLISHER})
+
+    def test_both_families_reach_the_same_stream(self) -> None:
+        v6 = ("::1", self.address[1])
+        try:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+                probe.bind(("::1", 0))
+        except OSError as error:
+            skip(f"no IPv6 on this host: {error}")
+        for address in (self.address, v6):
+            with mstream.Publisher(address, STREAM) as publisher:
+                publisher.publish([payload(n) for n in range(10)])
+                publisher.flush()
+        self.assertEqual([m.payload for m in self.read(20)], [payload(n % 10) for n in range(20)])
+        self.address = v6
+        self.assertEqual([m.payload for m in self.read(20)], [payload(n % 10) for n in range(20)])
 
     def test_reading_may_start_inside_a_batch_and_at_the_end(self) -> None:
         with mstream.Publisher(self.address, STREAM) as publisher:

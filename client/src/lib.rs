@@ -10,7 +10,7 @@
 //! use mstream_client::{Event, From, Identity, PublicationConfig, SessionConfig, connect};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut client = connect::udp("127.0.0.1:7500".parse()?)?;
+//! let mut client = connect::udp("127.0.0.1:7500".parse::<std::net::SocketAddr>()?)?;
 //! let clock = std::time::Instant::now();
 //! let session = client.open_session(SessionConfig::new(Identity::Anonymous));
 //! let trades = client.open_publication(session, "trades", &PublicationConfig::default());
@@ -47,6 +47,7 @@ mod subscription;
 pub use client::Client;
 pub use event::{Ended, Event, Lost, PublicationId, PublishError, SessionId, Stop, SubscriptionId};
 pub use link::{Addresses, LinkCounters};
+pub use mstream_nic::headers::IpPair;
 pub use publication::PublicationConfig;
 pub use session::{Identity, SessionConfig};
 pub use stream::StreamRef;

@@ -5,7 +5,7 @@ mod common;
 use common::{MS, PUBLISHER, STREAM, Seen, User, World, publisher, subscriber};
 use mstream_client::{Ended, From, Identity, PublicationConfig, PublishError};
 use mstream_dataplane::Limits;
-use mstream_nic::headers::{UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::headers::{classify, emit_udp_headers};
 use mstream_nic::sim::{Faults, SimPort};
 use mstream_nic::{Capabilities, Frame, FrameQueue, Port, PortStats};
 use mstream_pmem::sim::SimRegion;
@@ -160,14 +160,7 @@ impl Refusing {
         let Ok(mstream_nic::headers::Inbound::Udp(udp)) = classify(frame.bytes(), true) else {
             return;
         };
-        let headers = UdpHeaders {
-            src_mac: udp.src_mac(),
-            dst_mac: udp.dst_mac(),
-            src_ip: udp.src_ip(),
-            dst_ip: udp.dst_ip(),
-            src_port: udp.src_port(),
-            dst_port: udp.dst_port(),
-        };
+        let headers = *udp.headers();
         let datagram = udp.payload().to_vec();
         let Ok(parsed) = Datagram::parse(&datagram) else { return };
         let Some(Wire::Publish(data)) = parsed.frames().next() else { return };
@@ -179,7 +172,7 @@ impl Refusing {
         block[4] &= !2;
         let header = DataHeader { block_crc: crc32c(&block).into(), ..*data.header };
         let bytes = frame.bytes_mut();
-        let room = &mut bytes[UDP_HEADERS_BYTES..];
+        let room = &mut bytes[headers.bytes()..];
         let mut writer = DatagramWriter::new(room, parsed.header).expect("it was one");
         assert!(writer.data(&header, &block));
         let len = writer.finish();

@@ -1,11 +1,12 @@
 //! The poll loop: commands only while answers have room, and what it publishes about polls and the log.
 
 use std::cell::Cell;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
-use mstream_client::{Addresses, Client, From, Identity, PublicationConfig, SessionConfig};
+use mstream_client::{Addresses, Client, From, Identity, IpPair, PublicationConfig, SessionConfig};
 use mstream_dataplane::{
     Clock, Command, CreateError, Limits, Now, PollLoop, PollTimes, PortAddress, PublisherEntry,
     Reply, Shard, ShardConfig, Status, StreamEntry, StreamRules,
@@ -17,6 +18,7 @@ use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const STEP_NS: u64 = 1_000;
 
 #[derive(Clone, Default)]
@@ -51,12 +53,14 @@ fn node(replies: usize) -> Node {
     };
     let slots: Vec<u32> = (0..8).collect();
     let (wal, _) = Wal::open(SimRegion::new(8, 64 * 1024, 0), &slots, config).expect("a new log");
+    let port = net.attach(MAC, 256);
     let config = ShardConfig {
         ports: vec![PortAddress {
             mac: MAC,
-            ip: [10, 0, 0, 1],
-            ethernet: true,
-            checksums_verified: false,
+            ip: Some(IP),
+            ip6: None,
+            vlan: None,
+            capabilities: port.capabilities(),
         }],
         udp_port: 7500,
         limits: Limits::default(),
@@ -68,7 +72,7 @@ fn node(replies: usize) -> Node {
     let (commands, replies) = (Arc::new(ArrayQueue::new(256)), Arc::new(ArrayQueue::new(replies)));
     let status = Arc::new(Status::new(1));
     let polls = PollLoop::new(
-        vec![net.attach(MAC, 256)],
+        vec![port],
         shard,
         time.clone(),
         Arc::clone(&commands),
@@ -127,9 +131,9 @@ fn times_are_those_of_polls_that_carried_messages() {
     let mac = [2, 0, 0, 0, 1, 1];
     let addresses = Addresses {
         mac,
-        ip: [10, 0, 0, 2],
+        vlan: None,
+        ips: IpPair::V4 { src: Ipv4Addr::new(10, 0, 0, 2), dst: IP },
         udp_port: 40_000,
-        shard_ip: [10, 0, 0, 1],
         shard_udp_port: 7500,
     };
     let mut client = Client::new(node.net.attach(mac, 64), addresses, [1; 16]);

@@ -9,6 +9,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use mstream_dataplane::{
     Clock, Limits, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status, StreamEntry,
     StreamRules, TscClock,
 };
+use mstream_nic::Port;
 use mstream_nic::memif::{ClientPort, Listener, ListenerConfig, ServerPortSeed};
 use mstream_pmem::prepare::{DirConfig, open_dir};
 use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
@@ -99,9 +101,10 @@ fn shard_thread(dir: &Path, seed: ServerPortSeed, told: &Told, status: &Arc<Stat
     let config = ShardConfig {
         ports: vec![PortAddress {
             mac: [2, 0, 0, 0, 0, 1],
-            ip: [10, 0, 0, 1],
-            ethernet: true,
-            checksums_verified: false,
+            ip: Some([10, 0, 0, 1].into()),
+            ip6: None,
+            vlan: None,
+            capabilities: port.capabilities(),
         }],
         udp_port: 7500,
         limits: Limits { session_timeout_ms: 500, ..Limits::default() },
@@ -172,7 +175,7 @@ struct Seen {
 
 impl Seen {
     fn connect(socket: &Path) -> Seen {
-        let shard = SHARD.parse().expect("an address");
+        let shard: SocketAddr = SHARD.parse().expect("an address");
         let client = connect::memif(socket, shard, Duration::from_secs(5)).expect("it connects");
         Seen { client, clock: Instant::now(), messages: 0, stopped: false }
     }

@@ -6,6 +6,7 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use common::{PUBLISHER, SHARD_IP, SHARD_MAC, SHARD_PORT, World};
@@ -13,13 +14,13 @@ use libfuzzer_sys::fuzz_target;
 use mstream_client::{
     Addresses, Client, From, Identity, PublicationConfig, PublicationId, SessionConfig,
 };
-use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::headers::{Inbound, IpPair, Link, UdpHeaders, classify, emit_udp_headers};
 use mstream_nic::sim::{SimNet, SimPort};
 use mstream_nic::{Frame, FrameQueue, Port};
 use mstream_wire::{DATAGRAM_HEADER_BYTES, Datagram, DatagramHeader, crc32c};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 1, 0];
-const IP: [u8; 4] = [10, 0, 0, 2];
+const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const UDP_PORT: u16 = 4000;
 const FRAMES: usize = 256;
 const STEP_NS: u64 = 3_000_000;
@@ -67,9 +68,9 @@ impl Setting {
         let port = net.attach(MAC, FRAMES);
         let addresses = Addresses {
             mac: MAC,
-            ip: IP,
+            vlan: None,
+            ips: IpPair::V4 { src: IP, dst: SHARD_IP },
             udp_port: UDP_PORT,
-            shard_ip: SHARD_IP,
             shard_udp_port: SHARD_PORT,
         };
         let mut client = Client::new(port, addresses, [4; 16]);
@@ -124,16 +125,14 @@ impl Setting {
 
     /// Sends a datagram to the client as if from the shard.
     fn datagram(&mut self, datagram: &[u8]) {
-        let mut frame = vec![0; UDP_HEADERS_BYTES];
-        frame.extend_from_slice(datagram);
         let headers = UdpHeaders {
-            src_mac: SHARD_MAC,
-            dst_mac: MAC,
-            src_ip: SHARD_IP,
-            dst_ip: IP,
+            link: Link { src_mac: SHARD_MAC, dst_mac: MAC, vlan: None },
+            ips: IpPair::V4 { src: SHARD_IP, dst: IP },
             src_port: SHARD_PORT,
             dst_port: UDP_PORT,
         };
+        let mut frame = vec![0; headers.bytes()];
+        frame.extend_from_slice(datagram);
         emit_udp_headers(&mut frame, &headers, datagram.len());
         self.send(&frame);
     }

@@ -4,13 +4,21 @@
 #[path = "../../dataplane/tests/common/mod.rs"]
 mod common;
 
-use common::{Client, World, datagram};
+use common::{Client, World, datagram, port_address};
 use libfuzzer_sys::fuzz_target;
+use mstream_dataplane::PortAddress;
 use mstream_wire::{DatagramHeader, crc32c};
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut world = World::new();
+    // Over either family, with and without a VLAN, as the first byte says.
+    let network = bytes.first().map_or(0, |byte| byte & 3);
+    let vlan = (network & 1 != 0).then_some(100);
+    let mut world = World::on(PortAddress { vlan, ..port_address() });
     let mut client = Client::claiming(1001, 1);
+    client.link.vlan = vlan;
+    if network & 2 != 0 {
+        client = client.v6();
+    }
     world.open(&mut client);
     let open = client.open_stream(1, b"trades");
     world.exchange(&mut client, &open);

@@ -6,10 +6,10 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use common::{HEADERS, MemifPair, Served, until};
-use mstream_nic::headers::{UDP_HEADERS_BYTES, UdpHeaders, emit_udp_headers};
+use mstream_nic::headers::{IpPair, UdpHeaders, emit_udp_headers};
 use mstream_nic::port::BURST;
 use mstream_nic::socket::SocketPort;
 use mstream_nic::{Frame, FrameQueue, Port};
@@ -85,7 +85,7 @@ fn fill(port: &mut impl Port, headers: &UdpHeaders, round: usize) {
     for at in 0..100 {
         let Some(mut frame) = port.frame() else { break };
         let payload = (round * 100 + at * 37) % 1400;
-        frame.set_len(UDP_HEADERS_BYTES + payload);
+        frame.set_len(headers.bytes() + payload);
         emit_udp_headers(frame.bytes_mut(), headers, payload);
         frame.set_peer(mstream_nic::Peer(1));
         if port.send(frame).is_err() {
@@ -128,15 +128,15 @@ fn a_memif_server_allocates_nothing_while_clients_come_and_go() {
 
 #[test]
 fn socket_ports_allocate_nothing() {
-    let open = || SocketPort::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 256).expect("bind");
-    let (mut a, mut b) = (open(), open());
-    let headers = |from: &SocketPort, to: &SocketPort| UdpHeaders {
-        src_ip: from.local_address().ip().octets(),
-        src_port: from.local_address().port(),
-        dst_ip: to.local_address().ip().octets(),
-        dst_port: to.local_address().port(),
-        ..HEADERS
-    };
-    let (a_to_b, b_to_a) = (headers(&a, &b), headers(&b, &a));
-    traffic(&mut a, &mut b, &a_to_b, &b_to_a);
+    for host in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let open = || SocketPort::bind((host, 0), 256).expect("bind");
+        let (mut a, mut b) = (open(), open());
+        let headers = UdpHeaders {
+            ips: IpPair::new(host, host).expect("one family"),
+            src_port: a.local_address().port(),
+            dst_port: b.local_address().port(),
+            ..HEADERS
+        };
+        traffic(&mut a, &mut b, &headers, &headers.swapped());
+    }
 }

@@ -4,16 +4,19 @@ mod common;
 
 use std::time::Duration;
 
-use common::MemifPair;
+use common::{HEADERS, HEADERS_V6, MemifPair};
 use mstream_nic::conformance::{Expect, run};
 use mstream_nic::memif::ClientConfig;
 
 #[test]
 fn a_server_and_its_client_conform() {
-    let mut pair = MemifPair::new(|_| {});
-    let report = run(&mut pair, Expect::default());
-    assert!(report.gave_back >= 6, "the rings ran full each way: {report:?}");
-    assert_eq!((report.lost, report.foreign), (0, 0));
+    for headers in [HEADERS, HEADERS_V6] {
+        let mut pair = MemifPair::new(|_| {});
+        pair.headers = headers;
+        let report = run(&mut pair, Expect::default());
+        assert!(report.gave_back >= 6, "the rings ran full each way: {report:?}");
+        assert_eq!((report.lost, report.foreign), (0, 0));
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use mstream_nic::headers::UdpHeaders;
 use mstream_nic::sim::{ARRIVAL_QUEUE, Counts, Faults, SimNet, SimPort};
 use mstream_nic::{Frame, FrameQueue, Port};
 
-const A: [u8; 6] = HEADERS.src_mac;
-const B: [u8; 6] = HEADERS.dst_mac;
+const A: [u8; 6] = HEADERS.link.src_mac;
+const B: [u8; 6] = HEADERS.link.dst_mac;
 
 /// Two simulated ports; waiting lets a microsecond pass.
 struct SimPair {

@@ -2,19 +2,22 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use common::until;
 use mstream_nic::conformance::{Expect, Pair, run};
 use mstream_nic::headers::{
-    Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_arp_request, emit_udp_headers,
+    Inbound, IpPair, Link, UdpHeaders, classify, emit_arp_request, emit_udp_headers,
+    udp_headers_bytes,
 };
 use mstream_nic::pool::MAX_FRAME;
 use mstream_nic::socket::{SocketError, SocketPort};
 use mstream_nic::{Frame, FrameQueue, Port};
 
-const ANY_PORT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const ANY_PORT_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
+const BOTH: [SocketAddr; 2] = [ANY_PORT, ANY_PORT_V6];
 
 struct SocketPair {
     a: SocketPort,
@@ -34,46 +37,46 @@ impl Pair for SocketPair {
     }
 }
 
-fn headers(from: SocketAddrV4, to: SocketAddrV4) -> UdpHeaders {
+fn headers(from: SocketAddr, to: SocketAddr) -> UdpHeaders {
     UdpHeaders {
-        src_mac: [0; 6],
-        dst_mac: [0; 6],
-        src_ip: from.ip().octets(),
-        dst_ip: to.ip().octets(),
+        link: Link { src_mac: [0; 6], dst_mac: [0; 6], vlan: None },
+        ips: IpPair::new(from.ip(), to.ip()).expect("one family"),
         src_port: from.port(),
         dst_port: to.port(),
     }
 }
 
-fn open(frames: usize) -> SocketPort {
-    SocketPort::bind(ANY_PORT, frames).expect("bind")
+fn open(address: SocketAddr, frames: usize) -> SocketPort {
+    SocketPort::bind(address, frames).expect("bind")
 }
 
 /// Sends a frame with this payload; false if there was no room.
-fn send(port: &mut SocketPort, to: SocketAddrV4, payload: &[u8]) -> bool {
+fn send(port: &mut SocketPort, to: SocketAddr, payload: &[u8]) -> bool {
     let mut frame = port.frame().expect("an empty frame");
-    frame.set_len(UDP_HEADERS_BYTES + payload.len());
-    frame.bytes_mut()[UDP_HEADERS_BYTES..].copy_from_slice(payload);
     let headers = headers(port.local_address(), to);
+    frame.set_len(headers.bytes() + payload.len());
+    frame.bytes_mut()[headers.bytes()..].copy_from_slice(payload);
     emit_udp_headers(frame.bytes_mut(), &headers, payload.len());
     port.send(frame).is_ok()
 }
 
-fn foreign_socket() -> (UdpSocket, SocketAddrV4) {
-    let socket = UdpSocket::bind(ANY_PORT).expect("bind");
+fn foreign_socket(address: SocketAddr) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(address).expect("bind");
     socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    let std::net::SocketAddr::V4(address) = socket.local_addr().expect("an address") else {
-        panic!("bound to IPv4")
-    };
+    let address = socket.local_addr().expect("an address");
     (socket, address)
 }
 
 #[test]
 fn two_ports_over_loopback_conform() {
-    for (frames_a, frames_b) in [(2048, 2048), (64, 1024)] {
-        let mut pair = SocketPair { a: open(frames_a), b: open(frames_b) };
+    for (address, frames_a, frames_b) in
+        [(ANY_PORT, 2048, 2048), (ANY_PORT, 64, 1024), (ANY_PORT_V6, 64, 1024)]
+    {
+        let mut pair = SocketPair { a: open(address, frames_a), b: open(address, frames_b) };
         // The kernel drops what its buffers cannot hold. The headers are made on arrival.
-        let expect = Expect { lossless: false, ..Expect::default() };
+        // Over IPv6 the checksum was the kernel's and is not made again.
+        let exact_headers = address.is_ipv4();
+        let expect = Expect { lossless: false, exact_headers, ..Expect::default() };
         let report = run(&mut pair, expect);
         assert!(report.gave_back + report.exhausted >= 6, "sending came to an end: {report:?}");
         assert_eq!(report.foreign, 0);
@@ -82,74 +85,100 @@ fn two_ports_over_loopback_conform() {
 
 #[test]
 fn a_foreign_socket_sees_the_payload_and_is_seen_as_headers() {
-    let mut port = open(64);
-    let (socket, address) = foreign_socket();
+    BOTH.into_iter().for_each(seen_as_headers);
+}
+
+fn seen_as_headers(host: SocketAddr) {
+    let mut port = open(host, 64);
+    let (socket, address) = foreign_socket(host);
     assert!(send(&mut port, address, b"to a stranger"));
     port.flush();
     let mut buffer = [0; 64];
     let (len, from) = socket.recv_from(&mut buffer).expect("a datagram");
     assert_eq!(&buffer[..len], b"to a stranger");
-    assert_eq!(from, port.local_address().into());
+    assert_eq!(from, port.local_address());
 
     for payload in [&b""[..], b"x", b"from a stranger"] {
         socket.send_to(payload, port.local_address()).expect("sent");
         let mut got = FrameQueue::new();
         until("the datagram arrives", || port.receive(&mut got, 32) == 1);
-        let Ok(Inbound::Udp(udp)) = classify(got[0].bytes(), true) else { panic!("not UDP") };
+        // The kernel verified what there was to verify.
+        let Ok(Inbound::Udp(udp)) = classify(got[0].bytes(), false) else { panic!("not UDP") };
         assert_eq!(udp.payload(), payload);
-        assert_eq!((udp.src_ip(), udp.src_port()), (address.ip().octets(), address.port()));
-        assert_eq!(udp.dst_ip(), port.local_address().ip().octets());
-        assert_eq!(udp.dst_port(), port.local_address().port());
+        assert_eq!(*udp.headers(), headers(address, port.local_address()));
     }
     assert_eq!(port.frames_out(), 0);
 }
 
 #[test]
 fn padding_behind_the_udp_payload_is_not_sent() {
-    let mut port = open(4);
-    let (socket, address) = foreign_socket();
-    let mut frame = port.frame().expect("an empty frame");
-    frame.set_len(60);
-    frame.bytes_mut().fill(0xaa);
-    let headers = headers(port.local_address(), address);
-    emit_udp_headers(frame.bytes_mut(), &headers, 3);
-    port.send(frame).expect("room");
-    port.flush();
-    let mut buffer = [0; 64];
-    assert_eq!(socket.recv(&mut buffer).expect("a datagram"), 3);
+    for host in BOTH {
+        let mut port = open(host, 4);
+        let (socket, address) = foreign_socket(host);
+        let mut frame = port.frame().expect("an empty frame");
+        frame.set_len(80);
+        frame.bytes_mut().fill(0xaa);
+        let headers = headers(port.local_address(), address);
+        emit_udp_headers(frame.bytes_mut(), &headers, 3);
+        port.send(frame).expect("room");
+        port.flush();
+        let mut buffer = [0; 64];
+        assert_eq!(socket.recv(&mut buffer).expect("a datagram"), 3);
+    }
+}
+
+#[test]
+fn a_port_for_all_ipv6_addresses_hears_no_ipv4() {
+    let mut port = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), 4);
+    let number = port.local_address().port();
+    let (v4, _) = foreign_socket(ANY_PORT);
+    let (v6, address) = foreign_socket(ANY_PORT_V6);
+    // Nobody may listen there, which the kernel may say.
+    let _ = v4.send_to(b"4", (Ipv4Addr::LOCALHOST, number));
+    v6.send_to(b"6", (Ipv6Addr::LOCALHOST, number)).expect("sent");
+    let mut got = FrameQueue::new();
+    until("a datagram arrives", || port.receive(&mut got, 32) > 0);
+    let Ok(Inbound::Udp(udp)) = classify(got[0].bytes(), false) else { panic!("not UDP") };
+    assert_eq!((udp.payload(), udp.src_ip()), (&b"6"[..], address.ip()));
+    assert_eq!((got.len(), port.stats().rx_refused), (1, 0));
 }
 
 #[test]
 fn a_datagram_longer_than_a_frame_is_refused_and_the_next_one_arrives() {
-    let mut port = open(4);
-    let (socket, _) = foreign_socket();
-    let longest = MAX_FRAME - UDP_HEADERS_BYTES;
+    BOTH.into_iter().for_each(too_long);
+}
+
+fn too_long(host: SocketAddr) {
+    let mut port = open(host, 4);
+    let (socket, address) = foreign_socket(host);
+    let headers = udp_headers_bytes(&address.ip(), None);
+    let longest = MAX_FRAME - headers;
     socket.send_to(&vec![1; longest + 1], port.local_address()).expect("sent");
     socket.send_to(&vec![2; longest], port.local_address()).expect("sent");
     let mut got = FrameQueue::new();
     until("the second datagram arrives", || port.receive(&mut got, 32) == 1);
     assert_eq!(got[0].bytes().len(), MAX_FRAME);
-    assert_eq!(got[0].bytes()[UDP_HEADERS_BYTES], 2);
+    assert_eq!(got[0].bytes()[headers], 2);
     assert_eq!(port.stats().rx_refused, 1);
 }
 
 #[test]
 fn frames_that_cannot_leave_are_dropped_and_the_others_leave() {
-    let mut port = open(64);
-    let (socket, address) = foreign_socket();
+    let mut port = open(ANY_PORT, 64);
+    let (socket, address) = foreign_socket(ANY_PORT);
     let nobody = {
-        let (_, address) = foreign_socket();
+        let (_, address) = foreign_socket(ANY_PORT);
         address
     };
     // Not UDP at all.
     let mut frame = port.frame().expect("an empty frame");
     frame.set_len(42);
-    emit_arp_request(frame.bytes_mut(), [2; 6], [127, 0, 0, 1], [127, 0, 0, 1]);
+    let host = Ipv4Addr::LOCALHOST;
+    emit_arp_request(frame.bytes_mut(), [2; 6], None, host, host);
     port.send(frame).expect("taken");
     assert_eq!(port.stats().tx_dropped, 1);
     // The kernel refuses port 0, and broadcasts to those who did not ask for them.
-    let refused =
-        [SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), SocketAddrV4::new(Ipv4Addr::BROADCAST, 9)];
+    let refused = [ANY_PORT, SocketAddr::from((Ipv4Addr::BROADCAST, 9))];
     for round in 0..4u8 {
         for to in refused {
             assert!(send(&mut port, to, b"lost"));
@@ -170,8 +199,8 @@ fn frames_that_cannot_leave_are_dropped_and_the_others_leave() {
 
 #[test]
 fn what_the_kernel_drops_is_counted() {
-    let mut port = open(64);
-    let (socket, _) = foreign_socket();
+    let mut port = open(ANY_PORT, 64);
+    let (socket, _) = foreign_socket(ANY_PORT);
     // More than any buffer that was asked for holds.
     let (payload, sent) = ([0; 1400], 20_000);
     for _ in 0..sent {
@@ -191,11 +220,13 @@ fn what_the_kernel_drops_is_counted() {
 
 #[test]
 fn an_address_in_use_or_of_another_host_is_an_error_that_names_it() {
-    let port = open(1);
-    let taken = SocketPort::bind(port.local_address(), 1).expect_err("in use");
-    assert!(taken.to_string().contains(&port.local_address().to_string()), "{taken}");
-    let SocketError::Io { source, .. } = taken;
-    assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
-    let elsewhere = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 0);
-    assert!(SocketPort::bind(elsewhere, 1).is_err());
+    for host in BOTH {
+        let port = open(host, 1);
+        let taken = SocketPort::bind(port.local_address(), 1).expect_err("in use");
+        assert!(taken.to_string().contains(&port.local_address().to_string()), "{taken}");
+        let SocketError::Io { source, .. } = taken;
+        assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
+    }
+    assert!(SocketPort::bind((Ipv4Addr::new(192, 0, 2, 1), 0), 1).is_err());
+    assert!(SocketPort::bind((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 0), 1).is_err());
 }

@@ -1,6 +1,6 @@
 //! Ports: made on the control thread, opened on the shard's, closed there too.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mstream_controlplane::config::{self, Config, Device, Driver};
 use mstream_dataplane::PortAddress;
@@ -22,12 +22,20 @@ const NULL_FRAME_BYTES: u16 = 64;
 /// A port that its shard's thread can open.
 pub(crate) struct PortSeed {
     name: String,
-    ip: [u8; 4],
-    mac: [u8; 6],
+    network: Network,
     frames: usize,
+    driver: DriverSeed,
+}
+
+/// What the network calls a port.
+#[derive(Clone, Copy)]
+struct Network {
+    mac: [u8; 6],
+    ip: Option<Ipv4Addr>,
+    ip6: Option<Ipv6Addr>,
+    vlan: Option<u16>,
     /// Frames find their way by their addresses: a kernel is at the other end.
     addressed: bool,
-    driver: DriverSeed,
 }
 
 /// A port that was opened, as its user sees it.
@@ -40,7 +48,7 @@ pub(crate) struct Opened {
 
 enum DriverSeed {
     Memif(ServerPortSeed),
-    Socket(SocketAddrV4),
+    Socket(SocketAddr),
     Dpdk(Box<DpdkPortSeed>),
 }
 
@@ -65,7 +73,10 @@ impl PortSeed {
                 listener = Some(bound);
                 DriverSeed::Memif(seed)
             }
-            Driver::Socket => DriverSeed::Socket(SocketAddrV4::new(port.ip, udp_port)),
+            Driver::Socket => {
+                let ip = port.addresses().next().ok_or_else(|| failed("no address".to_string()))?;
+                DriverSeed::Socket(SocketAddr::new(ip, udp_port))
+            }
             Driver::Dpdk(device) => {
                 let eal = eal.ok_or_else(|| failed("DPDK was not started".to_string()))?;
                 let settings = DpdkPortConfig {
@@ -91,10 +102,14 @@ impl PortSeed {
         let probe = PortProbe::new(port, mac, probe);
         let seed = PortSeed {
             name: port.name.clone(),
-            ip: port.ip.octets(),
-            mac: mac.unwrap_or_default(),
+            network: Network {
+                mac: mac.unwrap_or_default(),
+                ip: port.ip,
+                ip6: port.ip6,
+                vlan: port.vlan,
+                addressed: is_addressed(&port.driver),
+            },
             frames: port.frames,
-            addressed: is_addressed(&port.driver),
             driver,
         };
         Ok((seed, probe, listener))
@@ -199,7 +214,7 @@ pub(crate) fn with_ports(
     eal: Option<&Eal>,
     user: impl PortUser,
 ) -> Result<(), Failure> {
-    let facts: Vec<_> = seeds.iter().map(|seed| (seed.mac, seed.ip, seed.addressed)).collect();
+    let networks: Vec<_> = seeds.iter().map(|seed| seed.network).collect();
     let names: Vec<_> = seeds.iter().map(|seed| seed.name.clone()).collect();
     // Dropped after all ports of this thread.
     let registration =
@@ -207,18 +222,18 @@ pub(crate) fn with_ports(
     let all = |is: fn(&DriverSeed) -> bool| seeds.iter().all(|seed| is(&seed.driver));
     if all(|driver| matches!(driver, DriverSeed::Memif(_))) {
         let ports: Vec<_> = seeds.into_iter().filter_map(|seed| seed.memif().ok()).collect();
-        let opened = opened(&ports, &facts);
+        let opened = opened(&ports, &networks);
         user.use_ports(ports, opened).map(drop)
     } else if all(|driver| matches!(driver, DriverSeed::Socket(_))) {
         let ports = seeds.into_iter().map(PortSeed::socket).collect::<Result<Vec<_>, _>>()?;
-        let opened = opened(&ports, &facts);
+        let opened = opened(&ports, &networks);
         user.use_ports(ports, opened).map(drop)
     } else if all(|driver| matches!(driver, DriverSeed::Dpdk(_))) {
         let ports = seeds
             .into_iter()
             .map(|seed| open_dpdk(seed, registration.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
-        let opened = opened(&ports, &facts);
+        let opened = opened(&ports, &networks);
         let ports = user.use_ports(ports, opened)?;
         ports.into_iter().zip(&names).try_for_each(|(port, name)| close(port, name))
     } else {
@@ -226,7 +241,7 @@ pub(crate) fn with_ports(
             .into_iter()
             .map(|seed| open_any(seed, registration.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
-        let opened = opened(&ports, &facts);
+        let opened = opened(&ports, &networks);
         let ports = user.use_ports(ports, opened)?;
         ports.into_iter().zip(&names).try_for_each(|(port, name)| match port.into_inner() {
             Inner::Dpdk(port) => close(*port, name),
@@ -258,16 +273,11 @@ fn close(port: DpdkPort, name: &str) -> Result<(), Failure> {
     port.close().map_err(|leak| format!("port {name}: {leak}"))
 }
 
-fn opened<P: Port>(ports: &[P], facts: &[([u8; 6], [u8; 4], bool)]) -> Vec<Opened> {
-    let one = |(port, (mac, ip, addressed)): (&P, &([u8; 6], [u8; 4], bool))| {
-        let capabilities = port.capabilities();
-        let address = PortAddress {
-            mac: *mac,
-            ip: *ip,
-            ethernet: capabilities.ethernet,
-            checksums_verified: capabilities.rx_checksums_verified,
-        };
-        Opened { address, addressed: *addressed }
+fn opened<P: Port>(ports: &[P], networks: &[Network]) -> Vec<Opened> {
+    let one = |(port, network): (&P, &Network)| {
+        let Network { mac, ip, ip6, vlan, addressed } = *network;
+        let address = PortAddress { mac, ip, ip6, vlan, capabilities: port.capabilities() };
+        Opened { address, addressed }
     };
-    ports.iter().zip(facts).map(one).collect()
+    ports.iter().zip(networks).map(one).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mstream_controlplane::config::{Config, Device, Driver, Port};
@@ -98,7 +99,10 @@ pub(crate) fn describe(port: &Port, udp_port: u16) -> String {
         Driver::Dpdk(Device::Ring) => "DPDK ring".to_string(),
         Driver::Dpdk(Device::Null) => "DPDK null".to_string(),
     };
-    format!("{} = {what} at {}:{udp_port}", port.name, port.ip)
+    let addresses = port.addresses().map(|ip| SocketAddr::new(ip, udp_port).to_string());
+    let addresses = addresses.collect::<Vec<_>>().join(" and ");
+    let vlan = port.vlan.map_or_else(String::new, |vlan| format!(" on VLAN {vlan}"));
+    format!("{} = {what} at {addresses}{vlan}", port.name)
 }
 
 /// Positions, counters and ports of shard `number`, one line each. Counters that are 0 are left out.

@@ -133,7 +133,8 @@ fn fixed_port(port: &Port) -> v1::Port {
         name: port.name.clone(),
         driver: driver.to_string(),
         device: device.to_string(),
-        addresses: vec![port.ip.to_string()],
+        addresses: port.addresses().map(|ip| ip.to_string()).collect(),
+        vlan: port.vlan.unwrap_or(0).into(),
         ..v1::Port::default()
     }
 }

@@ -1,6 +1,7 @@
 //! The appliance of a world: one shard in its poll loop, which can be killed or lose its power.
 
 use std::cell::Cell;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use crate::random::Random;
 
 /// The shard's MAC address.
 pub const SHARD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub(crate) const SHARD_IP: [u8; 4] = [10, 0, 0, 1];
+pub(crate) const SHARD_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(crate) const SHARD_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 pub(crate) const SHARD_UDP_PORT: u16 = 7500;
 
 /// Bytes of a segment.
@@ -59,6 +61,8 @@ pub(crate) struct ServerConfig {
     pub(crate) streams: u32,
     pub(crate) publishers: u32,
     pub(crate) limits: Limits,
+    /// VLAN of the whole network.
+    pub(crate) vlan: Option<u16>,
     slots: u32,
     frames: usize,
 }
@@ -81,6 +85,7 @@ impl ServerConfig {
             limits,
             slots: random.within(6..=12) as u32,
             frames: random.within(128..=512) as usize,
+            vlan: random.one_in(4).then(|| random.within(1..=4094) as u16),
         }
     }
 
@@ -155,14 +160,16 @@ impl<X: Parts> Server<X> {
         let wal = self.config.open(parts.region(region), now)?;
         let port = net.attach(SHARD_MAC, self.config.frames);
         self.endpoint = Some(port.endpoint());
+        let port = parts.shard_port(port);
         let entry =
             |id: u32| PublisherEntry { id: id.into(), name: format!("publisher-{id}").into() };
         let config = ShardConfig {
             ports: vec![PortAddress {
                 mac: SHARD_MAC,
-                ip: SHARD_IP,
-                ethernet: true,
-                checksums_verified: false,
+                ip: Some(SHARD_IP),
+                ip6: Some(SHARD_IP6),
+                vlan: self.config.vlan,
+                capabilities: port.capabilities(),
             }],
             udp_port: SHARD_UDP_PORT,
             limits: self.config.limits,
@@ -179,7 +186,6 @@ impl<X: Parts> Server<X> {
         let shard = Shard::new(config, wal, now).map_err(|error| error.to_string())?;
         let (commands, replies) = (Arc::new(ArrayQueue::new(1)), Arc::new(ArrayQueue::new(1)));
         let status = Arc::new(Status::new(1));
-        let port = parts.shard_port(port);
         self.running = Some(PollLoop::new(vec![port], shard, clock, commands, replies, status));
         Ok(())
     }

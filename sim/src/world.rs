@@ -1,8 +1,9 @@
 //! One world: actors, faults and the oracle, step by step.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use mstream_client::Addresses;
+use mstream_client::{Addresses, IpPair};
 use mstream_nic::sim::{Endpoint, Faults, SimNet};
 
 use crate::faults::{Injected, Kind, Mix};
@@ -11,7 +12,7 @@ use crate::parts::Parts;
 use crate::publisher::{Publisher, Role};
 use crate::random::Random;
 use crate::server::{
-    SESSION_TIMEOUT_MS, SHARD_IP, SHARD_UDP_PORT, Server, ServerConfig, VirtualClock,
+    SESSION_TIMEOUT_MS, SHARD_IP, SHARD_IP6, SHARD_UDP_PORT, Server, ServerConfig, VirtualClock,
 };
 use crate::subscriber::Subscriber;
 use crate::trace::Trace;
@@ -187,12 +188,18 @@ impl<X: Parts> World<X> {
         self.clients += 1;
         let [high, low] = self.clients.to_be_bytes();
         let mac = [2, 0, 0, 1, high, low];
+        let ips = if self.random.one_in(2) {
+            let src = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, self.clients);
+            IpPair::V6 { src, dst: SHARD_IP6 }
+        } else {
+            IpPair::V4 { src: Ipv4Addr::new(10, 1, high, low), dst: SHARD_IP }
+        };
         let port = self.net.attach(mac, CLIENT_FRAMES);
         let addresses = Addresses {
             mac,
-            ip: [10, 1, high, low],
+            vlan: self.server.config().vlan,
+            ips,
             udp_port: 40_000,
-            shard_ip: SHARD_IP,
             shard_udp_port: SHARD_UDP_PORT,
         };
         (port.endpoint(), self.parts.client_port(port), addresses)

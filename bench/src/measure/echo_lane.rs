@@ -3,7 +3,7 @@
 
 use std::net::SocketAddrV4;
 
-use mstream_nic::headers::{UDP_HEADERS_BYTES, UdpHeaders, emit_udp_headers};
+use mstream_nic::headers::{IpPair, Link, UDP_HEADERS_BYTES, UdpHeaders, emit_udp_headers};
 use mstream_nic::port::BURST;
 use mstream_nic::{Frame, FrameQueue, Port};
 
@@ -31,10 +31,12 @@ impl<P: Port> EchoLane<P> {
         let payload = PROTOCOL_BYTES + block;
         let mut frame = vec![0x5a; UDP_HEADERS_BYTES + payload];
         let headers = UdpHeaders {
-            src_mac: [0x02, 0, 0, 0, 0, 2],
-            dst_mac: [0x02, 0, 0, 0, 0, 1],
-            src_ip: local.ip().octets(),
-            dst_ip: echo.ip().octets(),
+            link: Link {
+                src_mac: [0x02, 0, 0, 0, 0, 2],
+                dst_mac: [0x02, 0, 0, 0, 0, 1],
+                vlan: None,
+            },
+            ips: IpPair::V4 { src: *local.ip(), dst: *echo.ip() },
             src_port: local.port(),
             dst_port: echo.port(),
         };

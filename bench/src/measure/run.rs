@@ -92,7 +92,7 @@ pub(crate) fn run(plan: &Plan<'_>, cores: Cores) -> Result<Measured, Failure> {
                     _ => place.client,
                 };
                 let port = SocketPort::bind(SocketAddrV4::new(ip, 0), FRAMES).map_err(text)?;
-                let local = port.local_address();
+                let local = SocketAddrV4::new(ip, port.local_address().port());
                 Ok((port, local))
             },
         ),

@@ -2,13 +2,14 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::cell::Cell;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use mstream_client::{
-    Addresses, Client, Ended, Event, From, Identity, Lost, PublicationConfig, PublicationId,
-    SessionConfig, SessionId, Stop, SubscriptionId,
+    Addresses, Client, Ended, Event, From, Identity, IpPair, Lost, PublicationConfig,
+    PublicationId, SessionConfig, SessionId, Stop, SubscriptionId,
 };
 use mstream_dataplane::{
     Clock, Limits, Now, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status,
@@ -21,7 +22,8 @@ use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 use mstream_wire::Code;
 
 pub const SHARD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub const SHARD_IP: [u8; 4] = [10, 0, 0, 1];
+pub const SHARD_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const SHARD_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 pub const PUBLISHER: u64 = 42;
 pub const STREAM: &str = "trades";
 const SEGMENT: u64 = 64 * 1024;
@@ -43,6 +45,10 @@ type Server = PollLoop<SimPort, SimRegion, Time>;
 pub struct World {
     pub net: SimNet,
     pub limits: Limits,
+    /// VLAN of the shard's port and of all users.
+    vlan: Option<u16>,
+    /// The next users come over IPv6.
+    pub v6: bool,
     time: Time,
     server: Option<Server>,
     pub shard_end: Endpoint,
@@ -59,11 +65,21 @@ impl World {
     }
 
     pub fn on(region: SimRegion, limits: Limits) -> World {
+        World::on_network(region, limits, None)
+    }
+
+    /// A world in which everything is on VLAN `vlan`.
+    pub fn on_vlan(vlan: u16) -> World {
+        World::on_network(SimRegion::new(SLOTS, SEGMENT, 0), Limits::default(), Some(vlan))
+    }
+
+    fn on_network(region: SimRegion, limits: Limits, vlan: Option<u16>) -> World {
         let net = SimNet::new(1);
         let time = Time::default();
         time.0.set(1_000 * MS);
         let shard_end = net.attach([2, 0, 0, 0, 9, 9], 1).endpoint();
-        let mut world = World { net, limits, time, server: None, shard_end, starts: 0 };
+        let mut world =
+            World { net, limits, vlan, v6: false, time, server: None, shard_end, starts: 0 };
         world.start(region);
         world
     }
@@ -85,8 +101,13 @@ impl World {
         let (wal, _) = Wal::open(region, &slots, config).expect("the log opens");
         let port = self.net.attach(SHARD_MAC, 256);
         self.shard_end = port.endpoint();
-        let address =
-            PortAddress { mac: SHARD_MAC, ip: SHARD_IP, ethernet: true, checksums_verified: false };
+        let address = PortAddress {
+            mac: SHARD_MAC,
+            ip: Some(SHARD_IP),
+            ip6: Some(SHARD_IP6),
+            vlan: self.vlan,
+            capabilities: port.capabilities(),
+        };
         let config = ShardConfig {
             ports: vec![address],
             udp_port: 7500,
@@ -165,13 +186,14 @@ impl World {
     /// A port in the network with the addresses of its user.
     pub fn attach(&self, number: u8) -> (SimPort, Addresses) {
         let mac = [2, 0, 0, 0, 1, number];
-        let addresses = Addresses {
-            mac,
-            ip: [10, 0, 1, number],
-            udp_port: 40_000,
-            shard_ip: SHARD_IP,
-            shard_udp_port: 7500,
+        let ips = if self.v6 {
+            let src = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, number.into());
+            IpPair::V6 { src, dst: SHARD_IP6 }
+        } else {
+            IpPair::V4 { src: Ipv4Addr::new(10, 0, 1, number), dst: SHARD_IP }
         };
+        let addresses =
+            Addresses { mac, vlan: self.vlan, ips, udp_port: 40_000, shard_udp_port: 7500 };
         (self.net.attach(mac, 64), addresses)
     }
 

@@ -157,13 +157,14 @@ fn refuse_sharing(
     for (number, other) in shards.iter().enumerate() {
         let clash = other.ports.iter().copied().find(|other| {
             let other = &ports[*other];
-            port.driver == Driver::Socket && other.driver == Driver::Socket && other.ip == port.ip
+            port.driver == Driver::Socket
+                && other.driver == Driver::Socket
+                && other.addresses().eq(port.addresses())
         });
         if clash.is_some() && other.udp_port == udp_port {
-            let reason = format!(
-                "`udp_port`: shard {number} uses UDP port {udp_port} of {} already",
-                port.ip
-            );
+            let address = port.addresses().map(|ip| ip.to_string()).collect::<String>();
+            let reason =
+                format!("`udp_port`: shard {number} uses UDP port {udp_port} of {address} already");
             problems.add(shard.udp_port.span(), reason);
         }
         if port.driver != Driver::Socket && other.ports.contains(&index) {

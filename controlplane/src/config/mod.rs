@@ -3,6 +3,7 @@
 //! Everything that is wrong is said with file, line, key and reason; as many problems at once as can be
 //! told apart.
 
+mod addresses;
 mod admin;
 mod check;
 mod devices;
@@ -16,7 +17,7 @@ mod telemetry;
 mod tests;
 mod values;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -93,14 +94,25 @@ pub struct Node {
 pub struct Port {
     /// Name, unique in the file.
     pub name: String,
-    /// IPv4 address of the shards on it.
-    pub ip: Ipv4Addr,
+    /// IPv4 address of the shards on it. It has one of either family at least.
+    pub ip: Option<Ipv4Addr>,
+    /// IPv6 address of the shards on it.
+    pub ip6: Option<Ipv6Addr>,
+    /// VLAN that it is on; `None`: frames have no tag.
+    pub vlan: Option<u16>,
     /// MAC address of the shards on it; `None` where there is none, or it is the PCI device's.
     pub mac: Option<[u8; 6]>,
     /// Buffers in its pool.
     pub frames: usize,
     /// What it is.
     pub driver: Driver,
+}
+
+impl Port {
+    /// Its IP addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ip.map(IpAddr::V4).into_iter().chain(self.ip6.map(IpAddr::V6))
+    }
 }
 
 /// What a port is, with its settings.

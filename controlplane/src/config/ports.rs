@@ -6,6 +6,7 @@ use std::path::Path;
 
 use toml::Spanned;
 
+use super::addresses::{self, Addresses};
 use super::problem::Collector;
 use super::{Device, Driver, Limits, Port, SPARE_FRAMES, devices, raw};
 
@@ -61,10 +62,7 @@ fn one(
     problems: &mut Collector<'_>,
 ) -> Port {
     refuse_others_keys(&port, problems);
-    let ip = *port.ip.get_ref();
-    if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
-        problems.add(port.ip.span(), format!("`ip`: {ip} is not the address of one host"));
-    }
+    let Addresses { ip, ip6, vlan, mac } = addresses::check(&port, &span, problems);
     let spare = match port.driver {
         raw::Driver::Dpdk => SPARE_FRAMES + devices::ring_frames(&port),
         raw::Driver::Memif | raw::Driver::Socket => SPARE_FRAMES,
@@ -106,17 +104,7 @@ fn one(
         raw::Driver::Socket => Driver::Socket,
         raw::Driver::Dpdk => Driver::Dpdk(devices::check(&port, &span, run_dir, problems)),
     };
-    let mac = port.mac.map(|mac| mac.into_inner().0).or_else(|| match driver {
-        // Nobody hands out addresses on such a port: one that is administered locally.
-        Driver::Memif { .. } | Driver::Dpdk(_)
-            if !matches!(driver, Driver::Dpdk(Device::Pci { .. })) =>
-        {
-            let [a, b, c, d] = ip.octets();
-            Some([2, 0, a, b, c, d])
-        }
-        _ => None,
-    });
-    Port { name: port.name.into_inner(), ip, mac, frames, driver }
+    Port { name: port.name.into_inner(), ip, ip6, vlan, mac, frames, driver }
 }
 
 /// The path of a memif socket; a relative one is below the run directory.
@@ -146,7 +134,8 @@ pub(super) fn socket(
 fn refuse_others_keys(port: &raw::Port, problems: &mut Collector<'_>) {
     use raw::Driver::{Dpdk, Memif, Socket};
     type Key<'a> = (&'a str, Option<Range<usize>>, &'a [raw::Driver]);
-    let keys: [Key<'_>; 12] = [
+    let keys: [Key<'_>; 13] = [
+        ("vlan", port.vlan.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("mac", port.mac.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("socket", port.socket.as_ref().map(Spanned::span), &[Memif, Dpdk]),
         ("max_connections", port.max_connections.as_ref().map(Spanned::span), &[Memif]),

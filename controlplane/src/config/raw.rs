@@ -1,6 +1,6 @@
 //! The configuration as it stands in the file: every key with its place, nothing believed yet.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -76,7 +76,9 @@ pub(super) enum Role {
 pub(super) struct Port {
     pub(super) name: Spanned<String>,
     pub(super) driver: Driver,
-    pub(super) ip: Spanned<Ipv4Addr>,
+    pub(super) ip: Option<Spanned<Ipv4Addr>>,
+    pub(super) ip6: Option<Spanned<Ipv6Addr>>,
+    pub(super) vlan: Option<Spanned<u16>>,
     pub(super) mac: Option<Spanned<Mac>>,
     pub(super) frames: Option<Spanned<usize>>,
     pub(super) socket: Option<Spanned<PathBuf>>,

@@ -60,6 +60,19 @@ fn what_is_left_out_has_defaults() {
 }
 
 #[test]
+fn a_port_has_addresses_of_either_family_or_both() {
+    let both =
+        parse(&GOOD.replacen("\"10.0.0.1\"", "\"10.0.0.1\"\nip6 = \"fd00::1\"\nvlan = 7", 1));
+    let both = &both.expect("sound").ports[0];
+    let addresses: Vec<String> = both.addresses().map(|ip| ip.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.1", "fd00::1"]);
+    assert_eq!((both.vlan, both.mac), (Some(7), Some([2, 0, 10, 0, 0, 1])));
+    let v6 = parse(&GOOD.replacen("ip = \"10.0.0.1\"", "ip6 = \"fd00::1:203\"", 1));
+    let v6 = &v6.expect("sound").ports[0];
+    assert_eq!((v6.ip, v6.vlan, v6.mac), (None, None, Some([2, 0, 0, 1, 2, 3])));
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_line_key_and_reason() {
     let cases = [
         ("core = 0", "cor = 0", 10, "unknown key `cor`, expected one of `core`"),
@@ -89,6 +102,32 @@ fn what_cannot_be_is_refused_with_line_key_and_reason() {
         ("\"memif\"", "\"dpdk\"", 4, "`device`: "),
         ("\"10.0.0.1\"", "\"10.0.0\"", 7, "`ip`: "),
         ("\"10.0.0.1\"", "\"224.0.0.1\"", 7, "`ip`: 224.0.0.1 is not"),
+        ("ip = \"10.0.0.1\"\n", "", 4, "`ip`: a port needs an address"),
+        ("ip = \"10.0.0.1\"", "ip6 = \"fd00::g\"", 7, "`ip6`: "),
+        ("ip = \"10.0.0.1\"", "ip6 = \"10.0.0.1\"", 7, "`ip6`: "),
+        ("ip = \"10.0.0.1\"", "ip6 = \"ff02::1\"", 7, "`ip6`: ff02::1 is not"),
+        ("ip = \"10.0.0.1\"", "ip6 = \"::ffff:10.0.0.1\"", 7, "`ip6`: ::ffff:10.0.0.1 is not"),
+        ("\"10.0.0.1\"", "\"10.0.0.1\"\nvlan = 0", 8, "`vlan`: 0 is not in 1 to 4094"),
+        ("\"10.0.0.1\"", "\"10.0.0.1\"\nvlan = 4095", 8, "`vlan`: 4095 is not in 1 to 4094"),
+        ("\"10.0.0.1\"", "\"10.0.0.1\"\nvlan = 70000", 8, "`vlan`: "),
+        (
+            "\"memif\"\nip = \"10.0.0.1\"\nsocket = \"clients.sock\"",
+            "\"socket\"\nip = \"10.0.0.1\"\nip6 = \"fd00::1\"",
+            8,
+            "`ip6`: a socket port has one address",
+        ),
+        (
+            "\"memif\"\nip = \"10.0.0.1\"\nsocket = \"clients.sock\"",
+            "\"socket\"\nip6 = \"fe80::1\"",
+            7,
+            "`ip6`: fe80::1 means another host on each interface",
+        ),
+        (
+            "\"memif\"\nip = \"10.0.0.1\"\nsocket = \"clients.sock\"",
+            "\"socket\"\nip = \"10.0.0.1\"\nvlan = 5",
+            8,
+            "`vlan` is not for driver = \"socket\"",
+        ),
         ("\"10.0.0.1\"", "\"10.0.0.1\"\nmac = \"ff:ff:ff:ff:ff:ff\"", 8, "`mac`: "),
         ("\"10.0.0.1\"", "\"10.0.0.1\"\nframes = 1000", 8, "`frames`: 1000 is not in 1089 to"),
         ("\"10.0.0.1\"", "\"10.0.0.1\"\nmax_connections = 0", 8, "`max_connections`: 0 is not"),

@@ -229,7 +229,16 @@ pub const METRICS: &[Metric] = &[
         "Batches delivered as copies: to further subscriptions, and from the log.",
     ),
     counter("mstream_shard_arp_replies_total", "arp_replies", "ARP requests answered."),
-    counter("mstream_shard_echo_replies_total", "echo_replies", "ICMP echo requests answered."),
+    counter(
+        "mstream_shard_neighbour_replies_total",
+        "neighbour_replies",
+        "Neighbour solicitations answered.",
+    ),
+    counter(
+        "mstream_shard_echo_replies_total",
+        "echo_replies",
+        "ICMP and ICMPv6 echo requests answered.",
+    ),
     counter("mstream_shard_sessions_opened_total", "sessions_opened", "Sessions opened."),
     counter(
         "mstream_shard_sessions_expired_total",
@@ -292,13 +301,31 @@ pub const METRICS: &[Metric] = &[
 
 /// The reasons of `mstream_shard_refusals_total`, each with what it means.
 pub const REASONS: &[(&str, &str)] = &[
-    ("ethernet", "not Ethernet, or an EtherType that is not spoken here"),
+    ("ethernet", "not Ethernet, a malformed VLAN tag, or an EtherType that is not spoken here"),
+    (
+        "other_vlan",
+        "of another VLAN than the port's, with a tag on a port without a VLAN, or the reverse",
+    ),
     ("other_mac", "for another MAC address"),
-    ("arp", "ARP that is malformed or asks for somebody else"),
-    ("ipv4", "a malformed or fragmented IPv4 packet, or one with options or a wrong checksum"),
+    ("arp", "ARP that is malformed, asks for somebody else, or is a reply"),
+    ("arp_spoof", "ARP of somebody who claims the shard's address"),
+    (
+        "neighbour",
+        "neighbour discovery that is malformed, asks for somebody else, or is an advertisement",
+    ),
+    ("neighbour_spoof", "neighbour discovery of somebody who claims the shard's address"),
+    ("ipv4", "a malformed IPv4 header"),
+    ("ipv6", "a malformed IPv6 header"),
+    ("ip_fragment", "a fragment of an IP packet"),
+    ("ip_options", "IPv4 options or IPv6 extension headers"),
+    ("ipv4_checksum", "a wrong checksum of an IPv4 header"),
     ("other_ip", "for another IP address"),
+    ("broadcast", "for everybody, or for a group"),
+    ("no_host", "from a MAC or IP address that is not one host's"),
     ("protocol", "an IP protocol that is not spoken here, or ICMP other than an echo request"),
-    ("udp", "a malformed UDP header or a wrong UDP checksum"),
+    ("icmp_checksum", "a wrong checksum of ICMP or ICMPv6"),
+    ("udp", "a malformed UDP header"),
+    ("udp_checksum", "a wrong UDP checksum, or over IPv6 none"),
     ("other_port", "for another UDP port"),
     ("set_up", "a datagram outside a session that is no complete hello or open"),
     ("cookie", "an open with a cookie that does not fit"),

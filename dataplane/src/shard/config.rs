@@ -1,5 +1,9 @@
 //! What a shard is made of, as plain values.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use mstream_nic::Capabilities;
+use mstream_nic::headers::IpPair;
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::TableFull;
 use mstream_wire::DEFAULT_MAX_BLOCK_BYTES;
@@ -7,14 +11,36 @@ use mstream_wire::DEFAULT_MAX_BLOCK_BYTES;
 /// One port of the shard, as the network sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortAddress {
-    /// MAC address the shard answers to; not looked at when `ethernet` is false.
+    /// MAC address the shard answers to; not looked at on ports that are no Ethernet.
     pub mac: [u8; 6],
-    /// IPv4 address the shard answers to.
-    pub ip: [u8; 4],
-    /// False where the kernel resolves addresses and MAC addresses mean nothing.
-    pub ethernet: bool,
-    /// The port already verified IPv4 and UDP checksums.
-    pub checksums_verified: bool,
+    /// IPv4 address the shard answers to, if it does.
+    pub ip: Option<Ipv4Addr>,
+    /// IPv6 address the shard answers to, if it does.
+    pub ip6: Option<Ipv6Addr>,
+    /// VLAN that the port is on, 1 to 4094; `None`: frames have no tag.
+    pub vlan: Option<u16>,
+    /// What the port does by itself.
+    pub capabilities: Capabilities,
+}
+
+impl PortAddress {
+    /// Whether `ip` is the shard's.
+    #[inline]
+    pub(super) fn is(&self, ip: &IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => self.ip == Some(*ip),
+            IpAddr::V6(ip) => self.ip6 == Some(*ip),
+        }
+    }
+
+    /// The addresses of a packet to `ip`, which sent one to the shard's address of its family.
+    #[inline]
+    pub(super) fn to(&self, ip: &IpAddr) -> IpPair {
+        match *ip {
+            IpAddr::V4(dst) => IpPair::V4 { src: self.ip.unwrap_or(Ipv4Addr::UNSPECIFIED), dst },
+            IpAddr::V6(dst) => IpPair::V6 { src: self.ip6.unwrap_or(Ipv6Addr::UNSPECIFIED), dst },
+        }
+    }
 }
 
 /// A stream of the shard.

@@ -5,6 +5,7 @@
 //! it names.
 
 use std::hash::Hasher;
+use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 use siphasher::sip128::{Hasher128, SipHasher24 as SipHasher24Wide};
@@ -30,7 +31,10 @@ impl Secret {
         hasher.write_u64(nonce);
         hasher.write_u64(address.port as u64);
         hasher.write_u32(address.peer.0);
-        hasher.write(&address.ip);
+        match address.ip {
+            IpAddr::V4(ip) => hasher.write(&ip.octets()),
+            IpAddr::V6(ip) => hasher.write(&ip.octets()),
+        }
         hasher.write_u16(address.udp_port);
         let mac = hasher.finish128();
         let mut cookie = [0; 24];
@@ -69,7 +73,8 @@ mod tests {
     use super::*;
 
     fn address(last: u8) -> Address {
-        Address { port: 0, peer: Peer(1), mac: [2; 6], ip: [10, 0, 0, last], udp_port: 9 }
+        let ip = [10, 0, 0, last].into();
+        Address { port: 0, peer: Peer(1), mac: [2; 6], ip, udp_port: 9, header_bytes: 42 }
     }
 
     #[test]
@@ -82,6 +87,9 @@ mod tests {
         assert_eq!(secret.made_ns(999, &address(1), 5, &cookie), None, "from the future");
         assert_eq!(secret.made_ns(1_000, &address(2), 5, &cookie), None);
         assert_eq!(secret.made_ns(1_000, &address(1), 6, &cookie), None);
+        let mapped = std::net::Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().into();
+        let mapped = Address { ip: mapped, ..address(1) };
+        assert_eq!(secret.made_ns(1_000, &mapped, 5, &cookie), None, "of the other family");
         assert_eq!(Secret::new([8; 16]).made_ns(1_000, &address(1), 5, &cookie), None);
         for bit in 0..24 * 8 {
             let mut forged = cookie;

@@ -22,20 +22,44 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// Not Ethernet, or an EtherType that is neither IPv4 nor ARP.
+    /// Not Ethernet, a malformed VLAN tag, or an EtherType that is neither IPv4, IPv6 nor ARP.
     Ethernet = "ethernet",
+    /// Of another VLAN than the port's, or with a tag on a port without one, or the reverse.
+    OtherVlan = "other_vlan",
     /// Not for the shard's MAC address.
     OtherMac = "other_mac",
-    /// ARP that is malformed or asks for somebody else.
+    /// ARP that is malformed, asks for somebody else, or is a reply.
     Arp = "arp",
-    /// A malformed or fragmented IPv4 packet, or one with options or a wrong checksum.
+    /// ARP of somebody who claims the shard's address.
+    ArpSpoof = "arp_spoof",
+    /// Neighbour discovery that is malformed, asks for somebody else, or is an advertisement.
+    Neighbour = "neighbour",
+    /// Neighbour discovery of somebody who claims the shard's address.
+    NeighbourSpoof = "neighbour_spoof",
+    /// A malformed IPv4 header.
     Ipv4 = "ipv4",
+    /// A malformed IPv6 header.
+    Ipv6 = "ipv6",
+    /// A fragment of an IP packet.
+    Fragment = "ip_fragment",
+    /// IPv4 options or IPv6 extension headers.
+    IpOptions = "ip_options",
+    /// A wrong checksum of an IPv4 header.
+    Ipv4Checksum = "ipv4_checksum",
     /// Not for the shard's IP address.
     OtherIp = "other_ip",
+    /// For everybody, or for a group.
+    Broadcast = "broadcast",
+    /// From a MAC or IP address that is not one host's.
+    NoHost = "no_host",
     /// An IP protocol that is not spoken here, or ICMP other than an echo request.
     Protocol = "protocol",
-    /// A malformed UDP header or wrong UDP checksum.
+    /// A wrong checksum of ICMP or ICMPv6.
+    IcmpChecksum = "icmp_checksum",
+    /// A malformed UDP header.
     Udp = "udp",
+    /// A wrong UDP checksum, or over IPv6 none.
+    UdpChecksum = "udp_checksum",
     /// Not for the shard's UDP port.
     OtherPort = "other_port",
     /// A datagram outside a session that is no complete hello or open.
@@ -99,7 +123,9 @@ pub struct Counters {
     pub delivered_by_copy: u64,
     /// ARP requests answered.
     pub arp_replies: u64,
-    /// ICMP echo requests answered.
+    /// Neighbour solicitations answered.
+    pub neighbour_replies: u64,
+    /// ICMP and ICMPv6 echo requests answered.
     pub echo_replies: u64,
     /// Sessions opened.
     pub sessions_opened: u64,
@@ -121,6 +147,7 @@ impl Default for Counters {
             delivered_in_place: 0,
             delivered_by_copy: 0,
             arp_replies: 0,
+            neighbour_replies: 0,
             echo_replies: 0,
             sessions_opened: 0,
             sessions_expired: 0,
@@ -166,6 +193,7 @@ impl Counters {
         visit("delivered_in_place", self.delivered_in_place);
         visit("delivered_by_copy", self.delivered_by_copy);
         visit("arp_replies", self.arp_replies);
+        visit("neighbour_replies", self.neighbour_replies);
         visit("echo_replies", self.echo_replies);
         visit("sessions_opened", self.sessions_opened);
         visit("sessions_expired", self.sessions_expired);

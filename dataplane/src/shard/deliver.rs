@@ -8,7 +8,7 @@ use mstream_wire::{
 };
 
 use super::config::at_limit;
-use super::emit::{HEADER_BYTES, finish_frame};
+use super::emit::finish_frame;
 use super::publish::owes as publication_owes;
 use super::session::{Session, State};
 use super::{BEAT_MIN_NS, CATCH_UP_FRAMES, Counters, Handle, NONE, Now, Shard, Stored};
@@ -312,11 +312,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let slot = subscription.session;
         let session = &mut self.sessions[slot];
         let port = session.address.port;
+        let header_bytes = usize::from(session.address.header_bytes);
         let (Some(local), epoch) = (self.ports.get(port), self.wal.epoch()) else { return false };
         let header = session.next_header(slot, epoch);
-        let frame = match buffer.filter(|_| stored.port == port) {
+        // The datagram stays where it is: the headers in front of it must be as long as they were.
+        let fits = stored.port == port && usize::from(stored.header_bytes) == header_bytes;
+        let frame = match buffer.filter(|_| fits) {
             Some(mut frame) => {
-                let Some(datagram) = frame.bytes_mut().get_mut(HEADER_BYTES..) else {
+                let Some(datagram) = frame.bytes_mut().get_mut(header_bytes..) else {
                     return false;
                 };
                 rewrite_as_deliver(datagram, &header, handle.0, stored.offset, stored.publisher);
@@ -329,7 +332,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 let Some(record) = self.wal.record(stored.at) else { return false };
                 let Some(mut frame) = out.frame(port) else { return false };
                 frame.set_len(frame.capacity());
-                let Some(room) = frame.bytes_mut().get_mut(HEADER_BYTES..) else { return false };
+                let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
                 let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
                 let data = deliver_header(
                     handle.0,
@@ -409,9 +412,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         };
         let header = session.next_header(slot, self.wal.epoch());
-        let room = frame.capacity().min(HEADER_BYTES + mstream_wire::MAX_UNSEALED_BYTES);
+        let header_bytes = usize::from(session.address.header_bytes);
+        let room = frame.capacity().min(header_bytes + mstream_wire::MAX_UNSEALED_BYTES);
         frame.set_len(room);
-        let Some(room) = frame.bytes_mut().get_mut(HEADER_BYTES..) else { return false };
+        let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
         let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
         let mut next = subscription.next;
         while next < stream.visible_end && next < subscription.limit {

@@ -1,7 +1,7 @@
 //! Everything the shard says that is not a delivery, emitted from what is owed.
 
 use mstream_nic::Frame;
-use mstream_nic::headers::{UDP_HEADERS_BYTES, UdpHeaders, emit_udp_headers};
+use mstream_nic::headers::{Link, UdpHeaders, finish_udp_frame};
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::StreamSlot;
 use mstream_wire::{
@@ -15,12 +15,11 @@ use super::session::{Address, Session, State, owes};
 use super::{Counters, NONE, PortAddress, Refusal, Shard};
 use crate::Outbox;
 
-/// Bytes of Ethernet, IPv4 and UDP headers before a datagram.
-pub(super) const HEADER_BYTES: usize = UDP_HEADERS_BYTES;
 /// Datagrams that one session may be sent of what it is owed in one poll.
 const OWED_DATAGRAMS: usize = 4;
 
-/// Sets the frame's length for a datagram of `bytes`, and writes the headers in front of it.
+/// Sets the frame's length for a datagram of `bytes`, which stands in its place already, and writes the
+/// headers in front of it.
 #[inline]
 pub(super) fn finish_frame<F: Frame>(
     frame: &mut F,
@@ -29,17 +28,15 @@ pub(super) fn finish_frame<F: Frame>(
     udp_port: u16,
     to: &Address,
 ) {
-    frame.set_len(HEADER_BYTES + bytes);
+    frame.set_len(usize::from(to.header_bytes) + bytes);
     frame.set_peer(to.peer);
     let headers = UdpHeaders {
-        src_mac: local.mac,
-        dst_mac: to.mac,
-        src_ip: local.ip,
-        dst_ip: to.ip,
+        link: Link { src_mac: local.mac, dst_mac: to.mac, vlan: local.vlan },
+        ips: local.to(&to.ip),
         src_port: udp_port,
         dst_port: to.udp_port,
     };
-    emit_udp_headers(frame.bytes_mut(), &headers, bytes);
+    finish_udp_frame(frame, &headers, bytes, &local.capabilities);
 }
 
 /// Fills and sends one datagram. Nothing is sent when `fill` adds no frame.
@@ -58,9 +55,10 @@ fn send_datagram<F: Frame, O: Outbox<F> + ?Sized>(
         counters.refuse(Refusal::NoFrame);
         return;
     };
-    let room = frame.capacity().min(HEADER_BYTES + limit.min(MAX_UNSEALED_BYTES));
+    let header_bytes = usize::from(to.header_bytes);
+    let room = frame.capacity().min(header_bytes + limit.min(MAX_UNSEALED_BYTES));
     frame.set_len(room);
-    let Some(room) = frame.bytes_mut().get_mut(HEADER_BYTES..) else { return };
+    let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return };
     let Some(mut writer) = DatagramWriter::new(room, header) else { return };
     fill(&mut writer);
     if writer.is_empty() {

@@ -1,12 +1,12 @@
 //! What becomes of a received frame: addresses, ARP, ICMP echo, then datagrams of sessions.
 
 use mstream_nic::Frame;
-use mstream_nic::headers::{Inbound, UdpFrame, classify};
+use mstream_nic::headers::{HeaderError, Inbound, UdpFrame, classify, udp_headers_bytes};
 use mstream_pmem::region::Region;
 use mstream_wire::{Code, Datagram, DatagramHeader, NO_SLOT, WireError};
 
 use super::session::{Address, State, owes};
-use super::{Now, Refusal, Shard};
+use super::{Now, Refusal, Shard, neighbour};
 use crate::Outbox;
 
 /// Why a frame was not used.
@@ -64,43 +64,41 @@ impl<R: Region, F: Frame> Shard<R, F> {
         frame: &mut F,
         out: &mut O,
     ) -> Result<Then, NotUsed> {
-        let Some(local) = self.ports.get(port).copied() else {
+        let Some(local) = self.ports.get(port) else {
             return Err(Refusal::OtherPort.into());
         };
         let peer = frame.peer();
-        let inbound = classify(frame.bytes(), !local.checksums_verified).map_err(reason_of)?;
-        match inbound {
+        let verified = local.capabilities.rx_checksums_verified || frame.checksums_verified();
+        match classify(frame.bytes(), !verified).map_err(reason_of)? {
             Inbound::Udp(udp) => {
-                if local.ethernet && udp.dst_mac() != local.mac {
-                    return Err(Refusal::OtherMac.into());
-                }
-                if udp.dst_ip() != local.ip {
-                    return Err(Refusal::OtherIp.into());
-                }
-                if udp.dst_port() != self.udp_port {
-                    return Err(Refusal::OtherPort.into());
-                }
+                neighbour::check_udp(local, self.udp_port, &udp)?;
+                let ip = udp.src_ip();
                 let from = Address {
                     port,
                     peer,
-                    mac: udp.src_mac(),
-                    ip: udp.src_ip(),
+                    mac: udp.link().src_mac,
+                    ip,
                     udp_port: udp.src_port(),
+                    header_bytes: udp_headers_bytes(&ip, local.vlan) as u8,
                 };
                 self.datagram(now, &from, &udp, out)
             }
-            Inbound::Arp(arp) if arp.request && arp.target_ip == local.ip && local.ethernet => {
-                mstream_nic::headers::arp_reply_in_place(frame.bytes_mut(), local.mac);
+            Inbound::Arp(arp) => {
+                neighbour::answer_arp(local, &arp, frame)?;
                 self.counters.arp_replies += 1;
                 Ok(Then::SendBack)
             }
-            Inbound::Arp(_) => Err(Refusal::Arp.into()),
-            Inbound::EchoRequest { dst_ip, .. } if dst_ip == local.ip => {
-                mstream_nic::headers::echo_reply_in_place(frame.bytes_mut());
+            Inbound::Solicitation(asked) => {
+                neighbour::answer_solicitation(local, &asked, frame)?;
+                self.counters.neighbour_replies += 1;
+                Ok(Then::SendBack)
+            }
+            Inbound::Advertisement(told) => Err(neighbour::reason(local, &told).into()),
+            Inbound::EchoRequest(echo) => {
+                neighbour::answer_echo(local, &echo, frame)?;
                 self.counters.echo_replies += 1;
                 Ok(Then::SendBack)
             }
-            Inbound::EchoRequest { .. } => Err(Refusal::OtherIp.into()),
         }
     }
 
@@ -116,6 +114,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let datagram = Datagram::parse(bytes).map_err(NotUsed::Malformed)?;
         let slot = datagram.header.slot.get();
         if slot == NO_SLOT {
+            if !neighbour::is_host(from.mac, &from.ip) {
+                return Err(Refusal::NoHost.into());
+            }
             self.set_up(now, from, bytes.len(), &datagram, out)?;
             return Ok(Then::Drop);
         }
@@ -125,6 +126,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
             .get(slot)
             .filter(|session| session.state == State::Open && session.token == token);
         let Some(session) = session else {
+            if !neighbour::is_host(from.mac, &from.ip) {
+                return Err(Refusal::NoHost.into());
+            }
             // The client repeats its own token back to itself: nobody else can make it believe this.
             let header = DatagramHeader::new(slot, token, 0, self.wal.epoch());
             self.answer_error(from, &header, bytes.len(), out, Code::UnknownSession, 0, 0);
@@ -134,7 +138,12 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return Err(Refusal::WrongSource.into());
         }
         self.sessions[slot].heard_ns = now.mono_ns;
-        Ok(self.session_frames(now, slot, &datagram, out))
+        let then = self.session_frames(now, slot, &datagram, out);
+        // A tag that only says a priority is not sent back: such a datagram has to move.
+        Ok(match then {
+            Then::Keep if udp.payload_at() != usize::from(from.header_bytes) => Then::Drop,
+            then => then,
+        })
     }
 
     #[inline]
@@ -200,13 +209,19 @@ impl<R: Region, F: Frame> Shard<R, F> {
     }
 }
 
-fn reason_of(error: mstream_nic::headers::HeaderError) -> Refusal {
-    use mstream_nic::headers::HeaderError;
+fn reason_of(error: HeaderError) -> Refusal {
     match error {
         HeaderError::Ethernet => Refusal::Ethernet,
         HeaderError::Arp => Refusal::Arp,
         HeaderError::Ipv4 => Refusal::Ipv4,
+        HeaderError::Ipv6 => Refusal::Ipv6,
+        HeaderError::Fragment => Refusal::Fragment,
+        HeaderError::IpOptions => Refusal::IpOptions,
+        HeaderError::Ipv4Checksum => Refusal::Ipv4Checksum,
         HeaderError::Protocol => Refusal::Protocol,
+        HeaderError::IcmpChecksum => Refusal::IcmpChecksum,
+        HeaderError::Neighbour => Refusal::Neighbour,
         HeaderError::Udp => Refusal::Udp,
+        HeaderError::UdpChecksum => Refusal::UdpChecksum,
     }
 }

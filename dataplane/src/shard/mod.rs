@@ -11,6 +11,7 @@ mod counters;
 mod deliver;
 mod emit;
 mod ingress;
+mod neighbour;
 mod pending;
 mod publish;
 mod session;
@@ -294,7 +295,9 @@ struct Stored {
     publisher: u64,
     last_sequence: u64,
     at: RecordAt,
-    /// Port the batch came in on, and its datagram's length: what delivery in place needs.
+    /// Port the batch came in on, bytes of headers in front of its datagram, and the datagram's length: what
+    /// delivery in place needs.
     port: usize,
+    header_bytes: u8,
     datagram_bytes: u16,
 }

@@ -313,6 +313,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 last_sequence: last,
                 at: appended.at,
                 port: self.sessions[session].address.port,
+                header_bytes: self.sessions[session].address.header_bytes,
                 datagram_bytes: (DATAGRAM_HEADER_BYTES + DATA_HEADER_BYTES + data.block.len())
                     as u16,
             }),

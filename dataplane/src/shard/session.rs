@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
 
 use mstream_nic::Peer;
 use siphasher::sip::SipHasher13;
@@ -16,8 +17,10 @@ pub(crate) struct Address {
     /// The other end of that port.
     pub(crate) peer: Peer,
     pub(crate) mac: [u8; 6],
-    pub(crate) ip: [u8; 4],
+    pub(crate) ip: IpAddr,
     pub(crate) udp_port: u16,
+    /// Bytes of headers in front of a datagram to it: they follow from its family and the port's VLAN.
+    pub(crate) header_bytes: u8,
 }
 
 /// How far a session's life got.
@@ -80,7 +83,14 @@ impl Session {
         owes: 0,
         listed: false,
         token: 0,
-        address: Address { port: 0, peer: Peer::WIRE, mac: [0; 6], ip: [0; 4], udp_port: 0 },
+        address: Address {
+            port: 0,
+            peer: Peer::WIRE,
+            mac: [0; 6],
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            udp_port: 0,
+            header_bytes: 0,
+        },
         nonce: 0,
         publisher: 0,
         incarnation: 0,

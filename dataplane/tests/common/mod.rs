@@ -1,79 +1,33 @@
 //! A shard under test: frames in, frames out, time by hand.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::collections::VecDeque;
+pub mod content;
+pub mod port;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub use content::{block, datagram};
 use mstream_dataplane::{
-    Limits, Now, Outbox, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry, StreamRules,
+    Limits, Now, PortAddress, PublisherEntry, Shard, ShardConfig, StreamEntry, StreamRules,
 };
-use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
-use mstream_nic::{Frame, Peer};
+use mstream_nic::headers::{Inbound, IpPair, Link, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::{Capabilities, Frame};
 use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 use mstream_wire as wire;
-use mstream_wire::{BlockWriter, DataHeader, Datagram, DatagramHeader, DatagramWriter, FrameHead};
+use mstream_wire::{DataHeader, Datagram, DatagramHeader, DatagramWriter, FrameHead};
+use port::{Out, TestFrame};
 
 pub const SHARD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub const SHARD_IP: [u8; 4] = [10, 0, 0, 1];
+pub const SHARD_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const SHARD_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 0];
+pub const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const CLIENT_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 pub const SHARD_PORT: u16 = 7500;
 pub const STREAM: u64 = 7;
 pub const PUBLISHER: u64 = 42;
 pub const SEGMENT: u64 = 64 * 1024;
-
-/// A frame in a vector.
-#[derive(Clone, Debug)]
-pub struct TestFrame {
-    bytes: Vec<u8>,
-    peer: Peer,
-}
-
-impl TestFrame {
-    pub fn new(bytes: Vec<u8>) -> TestFrame {
-        TestFrame { bytes, peer: Peer::WIRE }
-    }
-}
-
-impl Frame for TestFrame {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
-    }
-    fn capacity(&self) -> usize {
-        2000
-    }
-    fn set_len(&mut self, len: usize) {
-        assert!(len <= 2000);
-        self.bytes.resize(len, 0);
-    }
-    fn peer(&self) -> Peer {
-        self.peer
-    }
-    fn set_peer(&mut self, peer: Peer) {
-        self.peer = peer;
-    }
-}
-
-/// What the shard sent; can be told to have no room.
-#[derive(Default)]
-pub struct Out {
-    pub sent: VecDeque<TestFrame>,
-    pub full: bool,
-}
-
-impl Outbox<TestFrame> for Out {
-    fn frame(&mut self, _port: usize) -> Option<TestFrame> {
-        Some(TestFrame::new(Vec::new()))
-    }
-    fn send(&mut self, _port: usize, frame: TestFrame) -> Result<(), TestFrame> {
-        if self.full {
-            return Err(frame);
-        }
-        self.sent.push_back(frame);
-        Ok(())
-    }
-}
 
 pub struct World {
     pub shard: Shard<SimRegion, TestFrame>,
@@ -97,6 +51,22 @@ pub fn wal_config(time_ns: u64) -> WalConfig {
     }
 }
 
+/// An Ethernet port of the shard with addresses of both families.
+pub fn port_address() -> PortAddress {
+    let capabilities = Capabilities { ethernet: true, max_frame: 2000, ..Capabilities::default() };
+    PortAddress {
+        mac: SHARD_MAC,
+        ip: Some(SHARD_IP),
+        ip6: Some(SHARD_IP6),
+        vlan: None,
+        capabilities,
+    }
+}
+
+fn entry((id, name): &(u64, &str)) -> StreamEntry {
+    StreamEntry { id: *id, name: (*name).into(), rules: StreamRules::NONE }
+}
+
 /// Recovers `region` and puts a shard with one stream on it.
 pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
     start_with(region, slots, limits, now, &[(STREAM, "trades")])
@@ -110,11 +80,6 @@ pub fn start_with(
     now: Now,
     streams: &[(u64, &str)],
 ) -> World {
-    let entry = |(id, name): &(u64, &str)| StreamEntry {
-        id: *id,
-        name: (*name).into(),
-        rules: StreamRules::NONE,
-    };
     start_entries(region, slots, limits, now, streams.iter().map(entry).collect())
 }
 
@@ -126,16 +91,22 @@ pub fn start_entries(
     now: Now,
     streams: Vec<StreamEntry>,
 ) -> World {
+    start_on(port_address(), region, slots, limits, now, streams)
+}
+
+fn start_on(
+    port: PortAddress,
+    region: SimRegion,
+    slots: u32,
+    limits: Limits,
+    now: Now,
+    streams: Vec<StreamEntry>,
+) -> World {
     let config = wal_config(now.wall_ns);
     let slots: Vec<u32> = (0..slots).collect();
     let (wal, _) = Wal::open(region, &slots, config).expect("the log opens");
     let config = ShardConfig {
-        ports: vec![PortAddress {
-            mac: SHARD_MAC,
-            ip: SHARD_IP,
-            ethernet: true,
-            checksums_verified: false,
-        }],
+        ports: vec![port],
         udp_port: SHARD_PORT,
         limits,
         streams,
@@ -148,8 +119,14 @@ pub fn start_entries(
 
 impl World {
     pub fn new() -> World {
+        World::on(port_address())
+    }
+
+    /// A world whose shard has this port.
+    pub fn on(port: PortAddress) -> World {
         let now = Now { mono_ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 };
-        start(SimRegion::new(8, SEGMENT, 0), 8, limits(), now)
+        let streams = vec![entry(&(STREAM, "trades"))];
+        start_on(port, SimRegion::new(8, SEGMENT, 0), 8, limits(), now, streams)
     }
 
     /// Ends this shard and starts another on what its log holds.
@@ -209,6 +186,9 @@ pub struct Delivered {
 
 /// The other end of one session, by hand.
 pub struct Client {
+    /// Where its frames come from and go to.
+    pub link: Link,
+    pub ips: IpPair,
     pub udp_port: u16,
     pub nonce: u64,
     pub identity: u8,
@@ -232,6 +212,8 @@ pub struct Client {
 impl Client {
     pub fn new(udp_port: u16) -> Client {
         Client {
+            link: Link { src_mac: CLIENT_MAC, dst_mac: SHARD_MAC, vlan: None },
+            ips: IpPair::V4 { src: CLIENT_IP, dst: SHARD_IP },
             udp_port,
             nonce: u64::from(udp_port) * 1000,
             identity: 0,
@@ -259,18 +241,28 @@ impl Client {
         client
     }
 
+    /// The same client over IPv6.
+    pub fn v6(mut self) -> Client {
+        self.ips = IpPair::V6 { src: CLIENT_IP6, dst: SHARD_IP6 };
+        self
+    }
+
+    /// The same client on a VLAN.
+    pub fn on_vlan(mut self, vlan: u16) -> Client {
+        self.link.vlan = Some(vlan);
+        self
+    }
+
+    /// Addresses of its frames to the shard.
+    pub fn headers(&self) -> UdpHeaders {
+        UdpHeaders { link: self.link, ips: self.ips, src_port: self.udp_port, dst_port: SHARD_PORT }
+    }
+
     /// Puts a datagram into a frame for the shard.
     pub fn wrap(&self, datagram: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0; UDP_HEADERS_BYTES];
+        let headers = self.headers();
+        let mut frame = vec![0; headers.bytes()];
         frame.extend_from_slice(datagram);
-        let headers = UdpHeaders {
-            src_mac: [2, 0, 0, 0, 1, 0],
-            dst_mac: SHARD_MAC,
-            src_ip: [10, 0, 0, 2],
-            dst_ip: SHARD_IP,
-            src_port: self.udp_port,
-            dst_port: SHARD_PORT,
-        };
         emit_udp_headers(&mut frame, &headers, datagram.len());
         frame
     }
@@ -445,10 +437,7 @@ impl Client {
         if udp.dst_port() != self.udp_port {
             return false;
         }
-        assert_eq!(
-            (udp.src_ip(), udp.src_port(), udp.src_mac()),
-            (SHARD_IP, SHARD_PORT, SHARD_MAC)
-        );
+        assert_eq!(*udp.headers(), self.headers().swapped());
         let datagram = Datagram::parse(udp.payload()).expect("the shard sends sound datagrams");
         self.epoch = datagram.header.epoch.get().max(self.epoch);
         for frame in datagram.frames() {
@@ -487,30 +476,17 @@ impl Client {
     }
 }
 
-pub fn datagram(header: &DatagramHeader, fill: impl FnOnce(&mut DatagramWriter<'_>)) -> Vec<u8> {
-    let mut bytes = vec![0; wire::MAX_DATAGRAM_BYTES];
-    let mut writer = DatagramWriter::new(&mut bytes, header).expect("the header fits");
-    fill(&mut writer);
-    let len = writer.finish();
-    bytes.truncate(len);
-    bytes
-}
-
-pub fn block(payloads: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = vec![0; 4096];
-    let mut len = 0;
-    for payload in payloads {
-        len = BlockWriter::at(&mut bytes, len).push(b"", b"", payload).expect("it fits");
-    }
-    bytes.truncate(len);
-    bytes
-}
-
 /// A world with a publisher whose stream is open and a subscriber from the beginning.
 pub fn pair() -> (World, Client, Client) {
-    let mut world = World::new();
-    let mut publisher = Client::claiming(1001, 1);
-    let mut subscriber = Client::new(1002);
+    pair_in(World::new(), Client::claiming(1001, 1), Client::new(1002))
+}
+
+/// As [`pair`], in this world and with these clients.
+pub fn pair_in(
+    mut world: World,
+    mut publisher: Client,
+    mut subscriber: Client,
+) -> (World, Client, Client) {
     world.open(&mut publisher);
     world.open(&mut subscriber);
     let open = publisher.open_stream(1, b"trades");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Two, eal};
 use mstream_nic::conformance::{self, Expect, WirePort};
-use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::headers::{Inbound, classify, emit_udp_headers};
 use mstream_nic::port::BURST;
 use mstream_nic::{Frame, FrameQueue, Port};
 use mstream_nic_dpdk::{
@@ -104,17 +104,10 @@ fn echo(port: &mut DpdkPort) {
     for mut frame in got {
         // The kernel filled in both checksums: nothing is left to the device.
         let Ok(Inbound::Udp(udp)) = classify(frame.bytes(), true) else { continue };
-        assert_eq!((udp.src_mac(), udp.dst_mac()), (KERNEL_MAC, OUR_MAC));
+        assert_eq!((udp.link().src_mac, udp.link().dst_mac), (KERNEL_MAC, OUR_MAC));
         let payload = udp.payload().len();
-        let headers = UdpHeaders {
-            src_mac: udp.dst_mac(),
-            dst_mac: udp.src_mac(),
-            src_ip: udp.dst_ip(),
-            dst_ip: udp.src_ip(),
-            src_port: udp.dst_port(),
-            dst_port: udp.src_port(),
-        };
-        frame.set_len(UDP_HEADERS_BYTES + payload);
+        let headers = udp.headers().swapped();
+        frame.set_len(headers.bytes() + payload);
         emit_udp_headers(frame.bytes_mut(), &headers, payload);
         assert!(port.send(frame).is_ok());
     }

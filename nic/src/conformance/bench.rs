@@ -21,7 +21,7 @@ impl<P: Pair> Pair for Flipped<P> {
     }
 
     fn headers(&self) -> UdpHeaders {
-        frames::swapped(&self.0.headers())
+        self.0.headers().swapped()
     }
 
     fn settle(&mut self) {
@@ -85,7 +85,7 @@ impl<P: Pair> Bench<P> {
 
     /// Both ports learn who their peer is: `B` speaks first.
     pub(super) fn greet(&mut self) {
-        let headers = frames::swapped(&self.pair.headers());
+        let headers = self.pair.headers().swapped();
         let (_, b) = self.pair.ports();
         let mut frame = b.frame().expect("a fresh port has an empty frame");
         frame.set_len(self.expect.shortest.max(64));
@@ -267,7 +267,7 @@ impl<P: Pair> Bench<P> {
 
     /// Rewrites a frame that `B` received and sends it back from there; it must arrive at `A`.
     pub(super) fn send_back(&mut self, mut frame: <P::B as Port>::Frame, len: usize) {
-        let headers = frames::swapped(&self.pair.headers());
+        let headers = self.pair.headers().swapped();
         let mut outstanding = Outstanding::default();
         outstanding.sent(self.next_number, len);
         frame.set_len(len);

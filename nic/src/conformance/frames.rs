@@ -2,19 +2,18 @@
 
 use std::collections::VecDeque;
 
-use crate::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use crate::headers::{Inbound, UdpHeaders, classify, emit_udp_headers};
 
 /// Marks payloads of the suite.
 const MAGIC: [u8; 4] = *b"nic?";
 
 /// Writes the frame with this number; its length is that of `frame`.
 pub(super) fn write(frame: &mut [u8], headers: &UdpHeaders, number: u32) {
-    let payload_bytes = frame.len() - UDP_HEADERS_BYTES;
-    emit_udp_headers(frame, headers, payload_bytes);
+    let headers_bytes = headers.bytes();
     // Magic, number, then bytes that differ from frame to frame and from place to place; a short
     // frame has less of it.
     let mut filler = number.wrapping_mul(0x9e37_79b9) | 1;
-    for (at, byte) in frame[UDP_HEADERS_BYTES..].iter_mut().enumerate() {
+    for (at, byte) in frame[headers_bytes..].iter_mut().enumerate() {
         *byte = match at {
             0..4 => MAGIC[at],
             4..8 => (number >> (8 * (at - 4))) as u8,
@@ -24,27 +23,14 @@ pub(super) fn write(frame: &mut [u8], headers: &UdpHeaders, number: u32) {
             }
         };
     }
-}
-
-/// The same addresses for frames in the other direction.
-pub(super) fn swapped(headers: &UdpHeaders) -> UdpHeaders {
-    UdpHeaders {
-        src_mac: headers.dst_mac,
-        dst_mac: headers.src_mac,
-        src_ip: headers.dst_ip,
-        dst_ip: headers.src_ip,
-        src_port: headers.dst_port,
-        dst_port: headers.src_port,
-    }
+    emit_udp_headers(frame, headers, frame.len() - headers_bytes);
 }
 
 /// Whether the frame is one of the suite's with these addresses.
 pub(super) fn is_ours(frame: &[u8], headers: &UdpHeaders) -> bool {
     let Ok(Inbound::Udp(udp)) = classify(frame, false) else { return false };
-    udp.src_ip() == headers.src_ip
-        && udp.dst_ip() == headers.dst_ip
-        && udp.src_port() == headers.src_port
-        && udp.dst_port() == headers.dst_port
+    let got = udp.headers();
+    got.ips == headers.ips && got.src_port == headers.src_port && got.dst_port == headers.dst_port
 }
 
 /// Frames on their way, in the order in which they were sent.
@@ -84,7 +70,9 @@ impl Outstanding {
         while let Some((number, len)) = self.frames.pop_front() {
             self.scratch.resize(len, 0);
             write(&mut self.scratch, headers, number);
-            if same(frame, &self.scratch, exact) {
+            // Addresses of an inexact frame were compared to find out that it is ours.
+            let from = if exact { 0 } else { headers.bytes() };
+            if frame.len() == len && frame[from..] == self.scratch[from..] {
                 return Ok(missed);
             }
             if !may_miss {
@@ -96,13 +84,7 @@ impl Outstanding {
             "a frame of {} bytes with the payload {:02x?}... arrived where number {first:?} (number, \
              length) was expected",
             frame.len(),
-            &frame[UDP_HEADERS_BYTES..frame.len().min(UDP_HEADERS_BYTES + 16)]
+            &frame[headers.bytes()..frame.len().min(headers.bytes() + 16)]
         ))
     }
-}
-
-fn same(arrived: &[u8], sent: &[u8], exact: bool) -> bool {
-    // Addresses of an inexact frame were compared to find out that it is ours.
-    let from = if exact { 0 } else { UDP_HEADERS_BYTES };
-    arrived.len() == sent.len() && arrived[from..] == sent[from..]
 }

@@ -72,7 +72,8 @@ pub struct Expect {
     /// All headers arrive as they were sent. False where MAC addresses mean nothing or the path
     /// rewrites headers: then IP addresses, UDP ports and payload must be the same.
     pub exact_headers: bool,
-    /// The length in bytes of the shortest frame that arrives with its length unchanged; at least 42.
+    /// The length in bytes of the shortest frame that arrives with its length unchanged; at least that of
+    /// the headers.
     pub shortest: usize,
     /// The length in bytes of the longest frame that the path takes; the ports' own limits hold too.
     pub longest: usize,
@@ -116,7 +117,8 @@ pub struct Report {
 /// # Panics
 /// If one of the ports does not do what it must.
 pub fn run(pair: &mut impl Pair, expect: Expect) -> Report {
-    let mut bench = bench::Bench::new(pair, expect);
+    let shortest = expect.shortest.max(pair.headers().bytes());
+    let mut bench = bench::Bench::new(pair, Expect { shortest, ..expect });
     bench.greet();
     checks::one_way(&mut bench);
     let mut bench = bench.flip();

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use libc::{c_void, cmsghdr, iovec, mmsghdr, sockaddr_in, socklen_t};
+use libc::{c_void, cmsghdr, iovec, mmsghdr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::port::BURST;
 
@@ -18,8 +18,62 @@ const CONTROL_BYTES: usize = 32;
 pub(super) struct Batch {
     messages: Box<[mmsghdr; BURST]>,
     parts: Box<[iovec; BURST]>,
-    names: Box<[sockaddr_in; BURST]>,
+    names: Box<[Name; BURST]>,
     controls: Box<[Control; BURST]>,
+}
+
+/// An address of either family, as the kernel writes and reads it: both begin with the family.
+#[derive(Clone, Copy)]
+#[repr(C)]
+union Name {
+    v4: sockaddr_in,
+    v6: sockaddr_in6,
+}
+
+impl Name {
+    /// What the kernel named; `None` for a family that is not spoken here.
+    fn address(&self) -> Option<SocketAddr> {
+        // SAFETY: both variants are plain integers, for which all bytes are valid, all bytes of the union
+        // were initialised when it was made, and both begin with the family.
+        let (v4, v6) = unsafe { (self.v4, self.v6) };
+        match i32::from(v4.sin_family) {
+            libc::AF_INET => {
+                let ip = Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr));
+                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            }
+            libc::AF_INET6 => {
+                let ip = Ipv6Addr::from_octets(v6.sin6_addr.s6_addr);
+                let port = u16::from_be(v6.sin6_port);
+                Some(SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Replaces it; returns the bytes that the kernel is to read.
+    fn set(&mut self, address: SocketAddr) -> socklen_t {
+        match address {
+            SocketAddr::V4(address) => {
+                self.v4 = sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: address.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: address.ip().to_bits().to_be() },
+                    sin_zero: [0; 8],
+                };
+                mem::size_of::<sockaddr_in>() as socklen_t
+            }
+            SocketAddr::V6(address) => {
+                self.v6 = sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: address.port().to_be(),
+                    sin6_flowinfo: 0,
+                    sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                    sin6_scope_id: address.scope_id(),
+                };
+                mem::size_of::<sockaddr_in6>() as socklen_t
+            }
+        }
+    }
 }
 
 /// Aligned like the header of a control message.
@@ -38,7 +92,8 @@ pub(super) struct Datagram {
     pub(super) len: usize,
     /// It was longer than the room for it; the rest is lost.
     pub(super) truncated: bool,
-    pub(super) from: SocketAddrV4,
+    /// `None` if the kernel named an address of no known family.
+    pub(super) from: Option<SocketAddr>,
     /// How many datagrams the kernel has dropped on the socket since it was opened, modulo 2^32, if it
     /// said so: it does from the first one on.
     pub(super) dropped: Option<u32>,
@@ -48,7 +103,7 @@ pub(super) struct Datagram {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outgoing<'a> {
     pub(super) payload: &'a [u8],
-    pub(super) to: SocketAddrV4,
+    pub(super) to: SocketAddr,
 }
 
 impl Batch {
@@ -56,7 +111,7 @@ impl Batch {
         let part = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         // SAFETY: both are plain data of the C interface (integers, pointers, arrays), for which all
         // zeros are a valid value.
-        let (message, name) = unsafe { (mem::zeroed::<mmsghdr>(), mem::zeroed::<sockaddr_in>()) };
+        let (message, name) = unsafe { (mem::zeroed::<mmsghdr>(), mem::zeroed::<Name>()) };
         Batch {
             messages: Box::new([message; BURST]),
             parts: Box::new([part; BURST]),
@@ -77,6 +132,9 @@ impl Batch {
             self.parts[at] =
                 iovec { iov_base: room.as_mut_ptr().cast::<c_void>(), iov_len: room.len() };
             count = at + 1;
+        }
+        for message in &mut self.messages[..count] {
+            message.msg_hdr.msg_namelen = mem::size_of::<Name>() as socklen_t;
         }
         self.prepare(count, CONTROL_BYTES);
         let flags = libc::MSG_DONTWAIT;
@@ -99,14 +157,10 @@ impl Batch {
     /// The datagram at this place of the last [`Batch::receive`], which must have received that many.
     pub(super) fn datagram(&self, at: usize) -> Datagram {
         let message = &self.messages[at];
-        let name = &self.names[at];
         Datagram {
             len: message.msg_len as usize,
             truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            from: SocketAddrV4::new(
-                Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)),
-                u16::from_be(name.sin_port),
-            ),
+            from: self.names[at].address(),
             dropped: self.dropped(at),
         }
     }
@@ -140,9 +194,7 @@ impl Batch {
         for (at, datagram) in datagrams.take(BURST).enumerate() {
             let base = datagram.payload.as_ptr().cast_mut().cast::<c_void>();
             self.parts[at] = iovec { iov_base: base, iov_len: datagram.payload.len() };
-            self.names[at].sin_family = libc::AF_INET as libc::sa_family_t;
-            self.names[at].sin_addr.s_addr = u32::from(*datagram.to.ip()).to_be();
-            self.names[at].sin_port = datagram.to.port().to_be();
+            self.messages[at].msg_hdr.msg_namelen = self.names[at].set(datagram.to);
             count = at + 1;
         }
         self.prepare(count, 0);
@@ -160,14 +212,14 @@ impl Batch {
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Points the first `count` messages to their parts, names and control buffers.
+    /// Points the first `count` messages to their parts, names and control buffers; the names' lengths
+    /// are the caller's.
     fn prepare(&mut self, count: usize, control_bytes: usize) {
         let (parts, names) = (self.parts.as_mut_ptr(), self.names.as_mut_ptr());
         let controls = self.controls.as_mut_ptr();
         for (at, message) in self.messages[..count].iter_mut().enumerate() {
             let header = &mut message.msg_hdr;
             header.msg_name = names.wrapping_add(at).cast::<c_void>();
-            header.msg_namelen = mem::size_of::<sockaddr_in>() as socklen_t;
             header.msg_iov = parts.wrapping_add(at);
             header.msg_iovlen = 1;
             header.msg_control = controls.wrapping_add(at).cast::<c_void>();

@@ -1,7 +1,7 @@
 //! What can go wrong while a socket port is opened.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 /// Why a socket port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +10,7 @@ pub enum SocketError {
     #[error("UDP socket {address}: cannot {action}: {source}")]
     Io {
         /// The address to bind.
-        address: SocketAddrV4,
+        address: SocketAddr,
         /// What was tried, as a phrase after "cannot".
         action: &'static str,
         /// The operating system's reason.

@@ -1,10 +1,14 @@
 //! The port itself: headers on, headers off, bursts in and out.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsFd;
 
-use crate::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+
+use crate::headers::{
+    Inbound, IpPair, Link, UdpHeaders, classify, finish_udp_frame, udp_headers_bytes,
+};
 use crate::pool::{MAX_FRAME, Pool, PoolFrame};
 use crate::port::{BURST, Capabilities, Frame, FrameQueue, Peer, Port, PortStats};
 
@@ -25,7 +29,7 @@ const KERNEL_BUFFER_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub struct SocketPort {
     socket: UdpSocket,
-    local: SocketAddrV4,
+    local: SocketAddr,
     pool: Pool,
     batch: Batch,
     /// Empty frames that the next datagrams are received into.
@@ -40,10 +44,24 @@ pub struct SocketPort {
 #[derive(Debug)]
 struct Leaving {
     frame: PoolFrame,
-    /// Bytes of UDP payload.
-    payload: usize,
-    to: SocketAddrV4,
+    /// Where the UDP payload stands.
+    payload: std::ops::Range<usize>,
+    to: SocketAddr,
 }
+
+/// The kernel resolves, verifies and sums: headers of frames only name addresses.
+const CAPABILITIES: Capabilities = Capabilities {
+    ethernet: false,
+    max_frame: MAX_FRAME,
+    rx_checksums_verified: true,
+    tx_ipv4_checksum: true,
+    tx_udp6_checksum: true,
+    syscalls: true,
+};
+
+/// How headers of received datagrams are written: the kernel verified the checksum of UDP over IPv6, so
+/// none is made again.
+const RECEIVED: Capabilities = Capabilities { tx_ipv4_checksum: false, ..CAPABILITIES };
 
 /// What became of a burst.
 enum Burst {
@@ -57,21 +75,22 @@ enum Burst {
 
 impl SocketPort {
     /// Binds a UDP socket to `address` and makes a pool of `frames` buffers. With port 0 the kernel
-    /// chooses a port, see [`SocketPort::local_address`]. Bound to 0.0.0.0, received frames carry that
-    /// as their destination address.
+    /// chooses a port, see [`SocketPort::local_address`]. Bound to 0.0.0.0 or ::, received frames carry
+    /// that as their destination address. A scope id goes with everything that is sent to link-local
+    /// addresses. Bound to an IPv6 address it speaks IPv6 alone.
     ///
     /// # Errors
     /// The address cannot be bound: in use, not of this host, not allowed.
-    pub fn bind(address: SocketAddrV4, frames: usize) -> Result<SocketPort, SocketError> {
+    pub fn bind(address: impl Into<SocketAddr>, frames: usize) -> Result<SocketPort, SocketError> {
+        let address = address.into();
         let failed = |action| move |source| SocketError::Io { address, action, source };
-        let socket = UdpSocket::bind(address).map_err(failed("bind"))?;
-        socket.set_nonblocking(true).map_err(failed("make it non-blocking"))?;
+        let socket = open(address).map_err(failed("bind"))?;
         ask_for_room(&socket);
         count_kernel_drops(socket.as_fd()).map_err(failed("have drops counted"))?;
-        let local = match socket.local_addr().map_err(failed("read its address"))? {
-            SocketAddr::V4(local) => local,
-            SocketAddr::V6(_) => address,
-        };
+        let mut local = socket.local_addr().map_err(failed("read its address"))?;
+        if let (SocketAddr::V6(local), SocketAddr::V6(asked)) = (&mut local, address) {
+            local.set_scope_id(asked.scope_id());
+        }
         Ok(SocketPort {
             socket,
             local,
@@ -85,8 +104,16 @@ impl SocketPort {
     }
 
     /// The address that the socket is bound to, with the port that was chosen.
-    pub fn local_address(&self) -> SocketAddrV4 {
+    pub fn local_address(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The scope id for datagrams to `ip`.
+    fn scope_id(&self, ip: Ipv6Addr) -> u32 {
+        match self.local {
+            SocketAddr::V6(local) if ip.is_unicast_link_local() => local.scope_id(),
+            _ => 0,
+        }
     }
 
     /// Makes a frame of the datagram at this place that was received into `frame`; false if it is
@@ -98,20 +125,19 @@ impl SocketPort {
             self.stats.rx_no_buffer += u64::from(dropped.wrapping_sub(self.kernel_drops));
             self.kernel_drops = dropped;
         }
-        if datagram.truncated {
+        let ips = datagram.from.and_then(|from| IpPair::new(from.ip(), self.local.ip()));
+        let (Some(from), Some(ips), false) = (datagram.from, ips, datagram.truncated) else {
             self.stats.rx_refused += 1;
             return false;
-        }
-        frame.set_len(UDP_HEADERS_BYTES + datagram.len);
+        };
         let headers = UdpHeaders {
-            src_mac: [0; 6],
-            dst_mac: [0; 6],
-            src_ip: datagram.from.ip().octets(),
-            dst_ip: self.local.ip().octets(),
-            src_port: datagram.from.port(),
+            link: Link { src_mac: [0; 6], dst_mac: [0; 6], vlan: None },
+            ips,
+            src_port: from.port(),
             dst_port: self.local.port(),
         };
-        emit_udp_headers(frame.bytes_mut(), &headers, datagram.len);
+        frame.set_len(headers.bytes() + datagram.len);
+        finish_udp_frame(frame, &headers, datagram.len, &RECEIVED);
         frame.set_peer(Peer::WIRE);
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += frame.bytes().len() as u64;
@@ -121,7 +147,7 @@ impl SocketPort {
     /// Sends one burst of what waits.
     fn send_burst(&mut self) -> Burst {
         let datagrams = self.leaving.iter().map(|leaving| Outgoing {
-            payload: &leaving.frame.bytes()[UDP_HEADERS_BYTES..][..leaving.payload],
+            payload: &leaving.frame.bytes()[leaving.payload.clone()],
             to: leaving.to,
         });
         let sent = self.batch.send(self.socket.as_fd(), datagrams);
@@ -140,13 +166,7 @@ impl Port for SocketPort {
     type Frame = PoolFrame;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            ethernet: false,
-            max_frame: MAX_FRAME,
-            rx_checksums_verified: true,
-            syscalls: true,
-            ..Capabilities::default()
-        }
+        CAPABILITIES
     }
 
     fn receive(&mut self, into: &mut FrameQueue<PoolFrame>, max: usize) -> usize {
@@ -159,8 +179,8 @@ impl Port for SocketPort {
         if max == 0 || self.posted.is_empty() {
             return 0;
         }
-        let rooms =
-            self.posted.iter_mut().take(max).map(|f| &mut f.bytes_mut()[UDP_HEADERS_BYTES..]);
+        let headers = udp_headers_bytes(&self.local.ip(), None);
+        let rooms = self.posted.iter_mut().take(max).map(|f| &mut f.bytes_mut()[headers..]);
         // An error means that there is nothing, or that something sent earlier was not delivered.
         let Ok(arrived) = self.batch.receive(self.socket.as_fd(), rooms) else { return 0 };
         let mut got = 0;
@@ -183,8 +203,11 @@ impl Port for SocketPort {
         if self.leaving.len() == SEND_QUEUE {
             return Err(frame);
         }
-        let to = SocketAddrV4::new(udp.dst_ip().into(), udp.dst_port());
-        let payload = udp.payload().len();
+        let to = match udp.dst_ip() {
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, udp.dst_port(), 0, self.scope_id(ip)).into(),
+            ip @ IpAddr::V4(_) => SocketAddr::new(ip, udp.dst_port()),
+        };
+        let payload = udp.payload_at()..udp.payload_at() + udp.payload().len();
         self.leaving.push_back(Leaving { frame, payload, to });
         Ok(())
     }
@@ -222,10 +245,25 @@ impl Port for SocketPort {
     }
 }
 
+/// A socket bound to `address` that does not block.
+fn open(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
 /// Asks for large kernel buffers, over the system's limit if that is allowed. Whatever is given is
 /// worked with: what the buffers cannot hold is dropped and counted.
 fn ask_for_room(socket: &UdpSocket) {
-    use rustix::net::sockopt::{
+    use sockopt::{
         set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_send_buffer_size,
     };
     if set_socket_recv_buffer_size_force(socket, KERNEL_BUFFER_BYTES).is_err() {

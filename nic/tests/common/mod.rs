@@ -3,6 +3,7 @@
 
 pub mod raw;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mstream_nic::conformance::Pair;
-use mstream_nic::headers::UdpHeaders;
+use mstream_nic::headers::{IpPair, Link, UdpHeaders};
 use mstream_nic::memif::{
     ClientConfig, ClientPort, Listener, ListenerConfig, ListenerStats, ServerPort,
 };
@@ -19,12 +20,20 @@ use tempfile::TempDir;
 
 /// Addresses of frames from the first port of a pair to the second.
 pub const HEADERS: UdpHeaders = UdpHeaders {
-    src_mac: [2, 0, 0, 0, 0, 1],
-    dst_mac: [2, 0, 0, 0, 0, 2],
-    src_ip: [10, 0, 0, 1],
-    dst_ip: [10, 0, 0, 2],
+    link: Link { src_mac: [2, 0, 0, 0, 0, 1], dst_mac: [2, 0, 0, 0, 0, 2], vlan: None },
+    ips: IpPair::V4 { src: Ipv4Addr::new(10, 0, 0, 1), dst: Ipv4Addr::new(10, 0, 0, 2) },
     src_port: 7000,
     dst_port: 7500,
+};
+
+/// The same over IPv6 on a VLAN.
+pub const HEADERS_V6: UdpHeaders = UdpHeaders {
+    link: Link { vlan: Some(100), ..HEADERS.link },
+    ips: IpPair::V6 {
+        src: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1),
+        dst: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2),
+    },
+    ..HEADERS
 };
 
 /// A directory with the path of a control socket in it.
@@ -60,6 +69,8 @@ pub struct MemifPair {
     pub listener: Listener,
     pub server: ServerPort,
     pub client: ClientPort,
+    /// Addresses of frames from the server to the client.
+    pub headers: UdpHeaders,
     _dir: TempDir,
 }
 
@@ -72,7 +83,7 @@ impl MemifPair {
         let mut config = ClientConfig::new(&path);
         change(&mut config);
         let client = connect(&mut listener, &config);
-        MemifPair { listener, server, client, _dir: dir }
+        MemifPair { listener, server, client, headers: HEADERS, _dir: dir }
     }
 }
 
@@ -85,7 +96,7 @@ impl Pair for MemifPair {
     }
 
     fn headers(&self) -> UdpHeaders {
-        HEADERS
+        self.headers
     }
 }
 

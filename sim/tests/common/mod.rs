@@ -1,6 +1,6 @@
 //! Wrappers from which faulty parts are made.
 
-use mstream_nic::headers::{Inbound, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::headers::{Inbound, classify, emit_udp_headers};
 use mstream_nic::sim::SimPort;
 use mstream_nic::{Capabilities, Frame, FrameQueue, Port, PortStats};
 use mstream_pmem::region::{Barrier, Level, Region};
@@ -65,14 +65,7 @@ pub fn rewrite(
     let Some(old) = datagram(frame) else { return };
     let Ok(parsed) = Datagram::parse(&old) else { return };
     let Ok(Inbound::Udp(udp)) = classify(frame.bytes(), true) else { return };
-    let headers = UdpHeaders {
-        src_mac: udp.src_mac(),
-        dst_mac: udp.dst_mac(),
-        src_ip: udp.src_ip(),
-        dst_ip: udp.dst_ip(),
-        src_port: udp.src_port(),
-        dst_port: udp.dst_port(),
-    };
+    let headers = *udp.headers();
     let mut new = vec![0; mstream_wire::MAX_DATAGRAM_BYTES];
     let mut writer = DatagramWriter::new(&mut new, parsed.header).expect("the header fits");
     for part in parsed.frames() {
@@ -89,8 +82,8 @@ pub fn rewrite(
         assert!(written, "what was in a datagram fits one");
     }
     let len = writer.finish();
-    frame.set_len(UDP_HEADERS_BYTES + len);
-    frame.bytes_mut()[UDP_HEADERS_BYTES..].copy_from_slice(&new[..len]);
+    frame.set_len(headers.bytes() + len);
+    frame.bytes_mut()[headers.bytes()..].copy_from_slice(&new[..len]);
     emit_udp_headers(frame.bytes_mut(), &headers, len);
 }
 

@@ -113,14 +113,30 @@ pub(super) const SECTIONS: &[Section] = &[
             key(
                 "ip",
                 "IPv4 address",
-                Refused,
+                Means("none: ip6 must be set then"),
                 "of one host",
+                "Address of the shards on this port; beside ip6 or alone.",
+            ),
+            key(
+                "ip6",
+                "IPv6 address",
+                Means("none: ip must be set then"),
+                "of one host; for socket not beside ip, and not link-local",
                 "Address of the shards on this port.",
+            ),
+            key(
+                "vlan",
+                "integer",
+                Means("none: frames have no tag"),
+                "1 to 4094; not for socket",
+                "VLAN that the port is on: all its frames are tagged with it (802.1Q).",
             ),
             key(
                 "mac",
                 "MAC address",
-                Means("`02:00` and the bytes of ip; of a PCI device its own"),
+                Means(
+                    "`02:00` and the bytes of ip, or the last four of ip6; of a PCI device its own",
+                ),
                 "of one station; not for socket",
                 "MAC address of the shards on this port.",
             ),

@@ -1,9 +1,12 @@
 //! Checksums by the device and by software come to the same.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use mstream_nic::conformance::Wire;
-use mstream_nic::headers::{UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers};
+use mstream_nic::headers::{
+    IpPair, Link, UDP_HEADERS_BYTES, UdpHeaders, classify, emit_udp_headers,
+};
 use mstream_nic::port::BURST;
 use mstream_nic::{ChecksumRequest, Frame, FrameQueue, Port, TxChecksum};
 use mstream_nic_dpdk::{DpdkPort, DpdkPortConfig, DpdkPortSeed, Eal, ThreadRegistration};
@@ -124,18 +127,8 @@ fn fold(mut sum: u32) -> u16 {
 
 /// A datagram over IPv4 with both checksums.
 fn udp4() -> Vec<u8> {
-    let headers = UdpHeaders {
-        src_mac: KERNEL_MAC,
-        dst_mac: OUR_MAC,
-        src_ip: [10, 77, 1, 1],
-        dst_ip: [10, 77, 1, 2],
-        src_port: 4000,
-        dst_port: 7000,
-    };
-    let mut frame = vec![0; UDP_HEADERS_BYTES];
-    frame.extend_from_slice(PAYLOAD);
-    emit_udp_headers(&mut frame, &headers, PAYLOAD.len());
-    frame[UDP..UDP + 2].fill(0);
+    let host = |host| Ipv4Addr::new(10, 77, 1, host);
+    let mut frame = datagram(IpPair::V4 { src: host(1), dst: host(2) });
     let pseudo = sum(&frame[26..34]) + 17 + 8 + PAYLOAD.len() as u32;
     let checksum = !fold(pseudo + sum(&frame[34..]));
     frame[UDP..UDP + 2].copy_from_slice(&checksum.to_be_bytes());
@@ -149,20 +142,15 @@ fn pseudo_sum(frame: &[u8]) -> u16 {
 
 /// A datagram over IPv6 with its checksum.
 fn udp6() -> Vec<u8> {
-    let mut frame = Vec::new();
-    frame.extend(OUR_MAC);
-    frame.extend(KERNEL_MAC);
-    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-    frame.extend((8 + PAYLOAD.len() as u16).to_be_bytes());
-    frame.extend([17, 64]);
-    for host in [1, 2] {
-        frame.extend([0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]);
-    }
-    for word in [4000, 7000, 8 + PAYLOAD.len() as u16, 0] {
-        frame.extend(word.to_be_bytes());
-    }
+    let host = |host| Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, host);
+    datagram(IpPair::V6 { src: host(1), dst: host(2) })
+}
+
+fn datagram(ips: IpPair) -> Vec<u8> {
+    let link = Link { src_mac: KERNEL_MAC, dst_mac: OUR_MAC, vlan: None };
+    let headers = UdpHeaders { link, ips, src_port: 4000, dst_port: 7000 };
+    let mut frame = vec![0; headers.bytes()];
     frame.extend_from_slice(PAYLOAD);
-    let checksum = !fold(u32::from(pseudo_sum(&frame)) + sum(&frame[54..]));
-    frame[UDP6..UDP6 + 2].copy_from_slice(&checksum.to_be_bytes());
+    emit_udp_headers(&mut frame, &headers, PAYLOAD.len());
     frame
 }

@@ -1,7 +1,7 @@
 //! What the tests of ports over DPDK share. DPDK starts once in a process, so each file has one test.
 
 use mstream_nic::conformance::Pair;
-use mstream_nic::headers::UdpHeaders;
+use mstream_nic::headers::{IpPair, Link, UdpHeaders};
 use mstream_nic::{Frame, Port};
 use mstream_nic_dpdk::{Eal, EalConfig, LogLevel};
 
@@ -31,10 +31,8 @@ impl<A: Port, B: Port> Pair for Two<A, B> {
 
     fn headers(&self) -> UdpHeaders {
         UdpHeaders {
-            src_mac: [2, 0, 0, 0, 0, 1],
-            dst_mac: [2, 0, 0, 0, 0, 2],
-            src_ip: [10, 77, 0, 1],
-            dst_ip: [10, 77, 0, 2],
+            link: Link { src_mac: [2, 0, 0, 0, 0, 1], dst_mac: [2, 0, 0, 0, 0, 2], vlan: None },
+            ips: IpPair::V4 { src: [10, 77, 0, 1].into(), dst: [10, 77, 0, 2].into() },
             src_port: 7001,
             dst_port: 7002,
         }
