@@ -73,7 +73,8 @@ fn read(frame: &[u8]) {
 }
 
 fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes.chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |b| u64::from(*b)));
+    let words =
+        bytes.chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |b| u64::from(*b)));
     words.sum()
 }
 
