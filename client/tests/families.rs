@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{MS, PUBLISHER, World, publisher, subscriber};
+use common::{MS, PUBLISHER, Seen, World, publisher, subscriber};
 use mstream_client::{From, Identity, IpPair};
 use mstream_nic::headers::{
     ARP_BYTES, Inbound, NEIGHBOUR_BYTES, VLAN_TAG_BYTES, classify, emit_arp_request,
@@ -26,8 +26,11 @@ fn session(mut world: World, v6: bool) {
         if at == 100 {
             let region = world.kill();
             world.start(region);
-            // What waits for acknowledgements has bounds: the publisher finds the shard again first.
-            world.run_until(&mut user, |user| user.acknowledged() == 101);
+            // The publisher notices, and takes messages again once it has found the new one.
+            world.run_until(&mut user, |user| {
+                let opened = |seen: &&Seen| matches!(seen, Seen::PublicationOpened(_));
+                user.seen.iter().filter(opened).count() == 2
+            });
         }
     }
     let mut users = [&mut user, &mut same, &mut other];

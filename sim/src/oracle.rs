@@ -12,14 +12,26 @@ use crate::content::Content;
 use crate::server::ServerConfig;
 
 /// Reasons for which a whole frame is not used; the others are about what is inside of used ones.
-const FRAME_REFUSALS: [Refusal; 13] = [
+const FRAME_REFUSALS: [Refusal; 25] = [
     Refusal::Ethernet,
+    Refusal::OtherVlan,
     Refusal::OtherMac,
     Refusal::Arp,
+    Refusal::ArpSpoof,
+    Refusal::Neighbour,
+    Refusal::NeighbourSpoof,
     Refusal::Ipv4,
+    Refusal::Ipv6,
+    Refusal::Fragment,
+    Refusal::IpOptions,
+    Refusal::Ipv4Checksum,
     Refusal::OtherIp,
+    Refusal::Broadcast,
+    Refusal::NoHost,
     Refusal::Protocol,
+    Refusal::IcmpChecksum,
     Refusal::Udp,
+    Refusal::UdpChecksum,
     Refusal::OtherPort,
     Refusal::SetUp,
     Refusal::Cookie,

@@ -1,7 +1,5 @@
 //! What the control plane asks for: streams come and go, publishers come, reports are made.
 
-use std::net::IpAddr;
-
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{StreamSlot, TableFull};
@@ -136,7 +134,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             slot,
             port: address.port,
             peer: address.peer,
-            ip: IpAddr::from(address.ip),
+            ip: address.ip,
             udp_port: address.udp_port,
             publisher: session.publisher,
             incarnation: session.incarnation,
@@ -158,7 +156,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         Some(SubscriptionRow {
             slot: subscription.session,
             port: address.port,
-            ip: IpAddr::from(address.ip),
+            ip: address.ip,
             udp_port: address.udp_port,
             stream: subscription.stream_id,
             next_offset: subscription.next,
