@@ -195,6 +195,12 @@ pub const METRICS: &[Metric] = &[
         "frames_held",
         "Received frames that are kept until their records are durable.",
     ),
+    position("mstream_shard_streams", "streams", "Streams of the shard."),
+    position(
+        "mstream_shard_streams_dying",
+        "streams_dying",
+        "Deleted streams whose users are still told, or whose place in the tables is not free yet.",
+    ),
     position(
         "mstream_shard_unreadable_address",
         "unreadable_at",
