@@ -54,7 +54,7 @@ fn streams_are_created_listed_described_and_deleted() {
     let ids: Vec<_> = deleted.iter().flatten().map(|stream| stream.id).collect();
     assert_eq!(ids, [3, 2]);
     assert_eq!((code(&deleted[2]), code(&deleted[3])), (Code::NotFound, Code::NotFound));
-    let again = admin.create(&["d"]).remove(0).expect("room");
+    let again = admin.create(&["a"]).remove(0).expect("the name is free");
     assert_eq!(again.id, 4, "ids are never used again");
     assert!(again.created_ns > 1_700_000_000_000_000_000);
     let status = admin.status();
@@ -311,6 +311,34 @@ fn sessions_and_backlog_name_publishers_streams_and_clients() {
     }
     admin.create(&["other"]);
     assert!(backlog(Some(by_name("other"))).is_empty());
+    node.stop();
+}
+
+#[test]
+fn a_stream_is_deleted_under_its_publisher_and_the_name_is_free_again() {
+    let setting = Setting::socket();
+    let node = setting.start();
+    let admin = Admin::at(node.admin());
+    admin.create(&["busy"]);
+    let mut writer = traffic::udp(&setting, Identity::Publisher(PUBLISHER)).publishing("busy");
+    writer.publish_all(50);
+    writer.publish(50);
+    admin.delete(vec![by_name("busy")]).remove(0).expect("there");
+    assert_eq!(admin.describe(by_name("busy")).expect_err("gone").code(), Code::NotFound);
+    let again = admin.create(&["busy"]).remove(0).expect("the name is free");
+    let found = admin.describe(by_id(again.id)).expect("there").positions.expect("set");
+    assert_eq!((found.next_offset, found.publications), (0, 0), "another stream");
+    drop(writer);
+    let mut writer = traffic::udp(&setting, Identity::Anonymous).publishing("busy");
+    writer.publish_all(5);
+    let found = admin.describe(by_name("busy")).expect("there").positions.expect("set");
+    assert_eq!(found.next_offset, 5);
+    node.kill();
+    let node = setting.start();
+    let admin = Admin::at(node.admin());
+    assert_eq!(admin.streams(), [(again.id, "busy".to_string()), (1, "s".to_string())]);
+    let found = admin.describe(by_name("busy")).expect("there").positions.expect("set");
+    assert_eq!(found.next_offset, 5);
     node.stop();
 }
 
