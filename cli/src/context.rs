@@ -165,7 +165,7 @@ fn list(content: &Content, output: &mut Output) -> Result<(), Failure> {
             context.memif.map(|path| path.display().to_string()).unwrap_or_default(),
         ]);
     }
-    output.line(&rows.to_string())
+    output.line(&rows.trim_fmt())
 }
 
 #[cfg(test)]

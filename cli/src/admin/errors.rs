@@ -42,5 +42,5 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
         let (first, last) = (output::time(error.first_ns), output::time(error.last_ns));
         rows.add_row([count(error.count), first, last, error.place, error.text]);
     }
-    output.line(&rows.to_string())
+    output.line(&rows.trim_fmt())
 }

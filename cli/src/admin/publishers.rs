@@ -98,7 +98,7 @@ fn list(prefix: &str, settings: &Settings) -> Result<(), Failure> {
                 let created = output::time(publisher.created_ns);
                 rows.add_row([publisher.name.clone(), publisher.id.to_string(), created]);
             }
-            output.line(&rows.to_string())?;
+            output.line(&rows.trim_fmt())?;
         }
         if answer.next_page.is_empty() {
             return Ok(());

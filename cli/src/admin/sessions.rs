@@ -99,5 +99,5 @@ fn rows(sessions: &[Session]) -> String {
             span_ms(session.silent_ms),
         ]);
     }
-    rows.to_string()
+    rows.trim_fmt()
 }

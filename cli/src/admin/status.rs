@@ -215,10 +215,10 @@ fn shard_text(shard: &Shard) -> String {
         text.push_str(&format!("\n  LOG: {}", shard.log_condition));
     }
     let mut rows = table(&["", "NUMBER", "VALUE"]);
-    let work = shard.counters.iter().filter(|n| WORK.contains(&n.name.as_str()));
+    let work = |n: &&Number| n.value > 0 && WORK.contains(&n.name.as_str());
     let groups = [
         ("positions", shard.positions.iter().collect::<Vec<_>>()),
-        ("work", work.collect()),
+        ("work", shard.counters.iter().filter(work).collect()),
         ("refused", refusals(shard).collect()),
     ];
     for (group, numbers) in groups {
@@ -228,7 +228,7 @@ fn shard_text(shard: &Shard) -> String {
         }
     }
     text.push('\n');
-    text.push_str(&rows.to_string());
+    text.push_str(&rows.trim_fmt());
     for port in &shard.ports {
         text.push_str(&port_text(port));
     }

@@ -187,7 +187,7 @@ fn list(prefix: &str, settings: &Settings) -> Result<(), Failure> {
                     words::rules(&stream.rules.unwrap_or_default()).join(", "),
                 ]);
             }
-            output.line(&rows.to_string())?;
+            output.line(&rows.trim_fmt())?;
         }
         shown += answer.streams.len() as u64;
         if last {
@@ -255,5 +255,5 @@ fn describe(key: &KeyArgs, settings: &Settings) -> Result<(), Failure> {
     }
     rows.add_row(["publications".to_owned(), count(positions.publications.into())]);
     rows.add_row(["subscriptions".to_owned(), count(positions.subscriptions.into())]);
-    output.line(&rows.to_string())
+    output.line(&rows.trim_fmt())
 }

@@ -21,7 +21,7 @@ impl Section {
         }
         let mut rows = table(&self.headings);
         rows.add_rows(&self.rows);
-        format!("{}\n{rows}", self.title)
+        format!("{}\n{}", self.title, rows.trim_fmt())
     }
 }
 
