@@ -151,16 +151,16 @@ fn wrong_things(lan: &Lan, setting: &Setting, node: &Node) {
     counted("version", &|| {
         socket.send_to(&[0; 40], shard).expect("sent");
     });
-    counted("other_mac", &|| {
+    counted("broadcast", &|| {
         socket.send_to(b"everybody", ("10.77.0.255", shard.port())).expect("sent");
     });
     // Fragments: the ping gets no answer.
-    counted("ipv4", &|| {
+    counted("ip_fragment", &|| {
         let fragmented = ["-c", "1", "-W", "1", "-s", "4000", "10.77.0.1"];
         let output = Command::new("ping").args(fragmented).output().expect("ping runs");
         assert!(!output.status.success(), "{output:?}");
     });
-    counted("arp", &|| net::send_frame(&spoof()));
+    counted("arp_spoof", &|| net::send_frame(&spoof()));
     counted("ethernet", &|| {
         net::send_frame(&[&MAC[..], &[2, 0, 0, 0, 0, 9], &[0x88; 50]].concat())
     });

@@ -85,6 +85,10 @@ impl Running {
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.0.id()).expect("pids are small");
         kill(Pid::from_raw(pid), signal).expect("a child of ours");
+        if signal == Signal::SIGSTOP {
+            // A thread on another core goes on until it enters the kernel.
+            wait_until(|| stopped(pid));
+        }
     }
 
     /// Waits for the end; the exit code.
@@ -253,4 +257,13 @@ pub fn wait_until(mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it does not come to it");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// True when all threads of the process have stopped.
+fn stopped(pid: i32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('T'))
+    })
 }
