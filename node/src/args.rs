@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// is opened.
     #[arg(long)]
     pub(crate) echo: bool,
-    /// What to log: off, error, warn, info, debug or trace; otherwise RUST_LOG says it, or [log] level in the
+    /// What to log: off, error, warn, info, debug or trace; otherwise RUST_LOG says it, or `[log] level` in the
     /// configuration.
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,

@@ -16,7 +16,7 @@ pub fn directory_for(config: &Config) -> PathBuf {
     }
 }
 
-/// Puts the shards and limits, and the [[stream]] and [[publisher]] entries of `config`, into the catalogue, and
+/// Puts the shards and limits, and the `[[stream]]` and `[[publisher]]` entries of `config`, into the catalogue, and
 /// never gives out the ids in `known_streams`, which the logs hold. How many of these no catalogue ever knew.
 ///
 /// # Errors
