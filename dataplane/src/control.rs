@@ -139,7 +139,8 @@ pub enum Reply {
 /// Why a shard does not take a stream or publisher on. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
-    /// A table has no free entry.
+    /// A table has no free entry. A deleted stream counts until it is given up, which takes the longer the more
+    /// records it has.
     #[error(transparent)]
     Full(#[from] TableFull),
     /// The id is used already, with another name, or cannot be one.

@@ -150,6 +150,18 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         &self.ports
     }
 
+    /// Tells every open session that the shard ends, so that clients need not wait for silence: one frame each, as
+    /// far as ports have room. The loop is not polled any more.
+    pub fn say_goodbye(&mut self) {
+        let mut from = 0;
+        while let Some(next) = self.shard.say_goodbye(from, BURST, self.ports.as_mut_slice()) {
+            for port in &mut self.ports {
+                port.flush();
+            }
+            from = next;
+        }
+    }
+
     /// Ends the loop: its ports and its shard, which still holds frames of theirs.
     pub fn into_parts(self) -> (Vec<P>, Shard<R, P::Frame>) {
         (self.ports, self.shard)

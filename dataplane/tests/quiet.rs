@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use mstream_client::{Client, Event, From, Identity, PublicationConfig, SessionConfig, connect};
 use mstream_dataplane::{
-    Clock, Limits, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status, StreamEntry,
-    StreamRules, TscClock,
+    Clock, Command, Limits, PollLoop, PortAddress, PublisherEntry, Reply, Shard, ShardConfig,
+    Status, StreamEntry, StreamRules, TscClock,
 };
 use mstream_nic::Port;
 use mstream_nic::memif::{ClientPort, Listener, ListenerConfig, ServerPortSeed};
@@ -64,6 +64,86 @@ const SEGMENTS: u32 = 8;
 const STREAM: u64 = 7;
 const SHARD: &str = "10.0.0.1:7500";
 
+/// Streams that the shard's tables hold: the one with traffic and a few that come and go.
+const STREAMS: usize = 100;
+/// Streams that are created and deleted in all.
+const COME_AND_GO: u64 = 10_000;
+
+/// The queues between the shard's thread and the one that commands it.
+#[derive(Clone)]
+struct Queues {
+    commands: Arc<ArrayQueue<Command>>,
+    replies: Arc<ArrayQueue<Reply>>,
+}
+
+impl Queues {
+    fn new() -> Queues {
+        Queues { commands: Arc::new(ArrayQueue::new(64)), replies: Arc::new(ArrayQueue::new(64)) }
+    }
+
+    /// Sends a command and waits for the answer.
+    fn ask(&self, command: Command) -> Reply {
+        self.commands.push(command).expect("room for commands");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(reply) = self.replies.pop() {
+                return reply;
+            }
+            assert!(Instant::now() < deadline, "no answer");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Streams come, are asked about, and go, some of them in use by `client`. What the shard gives back is freed
+    /// here.
+    fn come_and_go(&self, client: &mut Seen) {
+        let session = client.client.open_session(SessionConfig::new(Identity::Anonymous));
+        for number in 0..COME_AND_GO {
+            let id = 1_000 + number;
+            let name = format!("stream number {number}");
+            let entry = StreamEntry { id, name: name.into(), rules: StreamRules::NONE };
+            let created = self.ask(Command::CreateStream { request: number, entry });
+            let Reply::StreamCreated { result: Ok(()), spare: None, .. } = created else {
+                panic!("{created:?}");
+            };
+            if number.is_multiple_of(500) {
+                let out =
+                    client.client.open_publication(session, id, &PublicationConfig::default());
+                client.client.subscribe(session, id, From::Earliest, 100);
+                let deadline = Instant::now() + Duration::from_secs(60);
+                let mut published = false;
+                while client.client.sequences(out).0 == 0 {
+                    published |=
+                        !published && client.client.publish(out, b"", b"", b"message").is_ok();
+                    client.client.flush();
+                    client.poll();
+                    assert!(Instant::now() < deadline, "{id} is not open");
+                }
+                let (ids, rows) = (vec![id], Vec::with_capacity(1));
+                let reply = self.ask(Command::Streams { request: 0, ids, rows });
+                let Reply::Streams { rows, .. } = reply else { panic!("{reply:?}") };
+                assert!(rows.len() == 1 && rows[0].next_offset > 0, "{rows:?}");
+            }
+            // Some stay for a while, as many as the table holds beside the one with traffic.
+            if let Some(old) = number.checked_sub(STREAMS as u64 - 2) {
+                self.delete(1_000 + old);
+            }
+            client.poll();
+        }
+        for number in COME_AND_GO - STREAMS as u64 + 2..COME_AND_GO {
+            self.delete(1_000 + number);
+        }
+        client.client.close();
+    }
+
+    fn delete(&self, id: u64) {
+        let deleted = self.ask(Command::DeleteStream { request: id, id });
+        let Reply::StreamDeleted { result: Ok(Some(_)), .. } = deleted else {
+            panic!("{deleted:?}");
+        };
+    }
+}
+
 /// What the shard's thread tells the others.
 #[derive(Default)]
 struct Told {
@@ -74,7 +154,13 @@ struct Told {
 }
 
 /// Opens the log in `dir`, puts a shard on it and polls for ever without a system call.
-fn shard_thread(dir: &Path, seed: ServerPortSeed, told: &Told, status: &Arc<Status>) {
+fn shard_thread(
+    dir: &Path,
+    seed: ServerPortSeed,
+    told: &Told,
+    status: &Arc<Status>,
+    queues: &Queues,
+) {
     let port = seed.open(4096);
     let (region, mut slots, mut preparer) = open_dir(DirConfig {
         dir: dir.to_path_buf(),
@@ -92,7 +178,7 @@ fn shard_thread(dir: &Path, seed: ServerPortSeed, told: &Told, status: &Arc<Stat
         new_log_id: [1; 16],
         new_secret: [0x5e; 16],
         boot_id: [2; 16],
-        tables: TableLimits { streams: 4, publications: 64, publishers: 4 },
+        tables: TableLimits { streams: STREAMS, publications: 64, publishers: 4 },
         ready_segments: 2,
         time_ns: 1,
     };
@@ -118,7 +204,7 @@ fn shard_thread(dir: &Path, seed: ServerPortSeed, told: &Told, status: &Arc<Stat
     };
     let now = clock.now();
     let shard = Shard::new(config, wal, now).expect("the tables hold the configuration");
-    let (commands, replies) = (Arc::new(ArrayQueue::new(64)), Arc::new(ArrayQueue::new(64)));
+    let (commands, replies) = (Arc::clone(&queues.commands), Arc::clone(&queues.replies));
     let mut polls = PollLoop::new(vec![port], shard, clock, commands, replies, Arc::clone(status));
     touch_stack();
     // As mstreamd does: tables of fixed size get their pages now.
@@ -235,9 +321,11 @@ fn main() {
         std::thread::spawn(move || listener.run(&stop).expect("the listener runs"))
     };
     let (told, status) = (Arc::new(Told::default()), Arc::new(Status::new(1)));
+    let queues = Queues::new();
     let shard = {
         let (dir, told, status) = (dir.path().join("log"), Arc::clone(&told), Arc::clone(&status));
-        std::thread::spawn(move || shard_thread(&dir, seed, &told, &status))
+        let queues = queues.clone();
+        std::thread::spawn(move || shard_thread(&dir, seed, &told, &status, &queues))
     };
     while told.thread.load(Ordering::Acquire) == 0 {
         assert!(!shard.is_finished(), "the shard's thread ended before it polled");
@@ -248,10 +336,14 @@ fn main() {
     let filtered = facts.is_ok_and(|facts| facts.lines().any(|line| line == "Seccomp:\t2"));
     assert!(filtered, "the shard's thread runs under the filter");
     let before = faults(thread);
-    // More than the log holds: it rolls and recycles, and the slow reader's offset is gone.
-    for _ in 0..3 {
-        traffic(&socket, 20_000);
-    }
+    // More than the log holds: it rolls and recycles, and the slow reader's offset is gone. Meanwhile streams come
+    // and go.
+    std::thread::scope(|scope| {
+        scope.spawn(|| queues.come_and_go(&mut Seen::connect(&socket)));
+        for _ in 0..3 {
+            traffic(&socket, 20_000);
+        }
+    });
     // Sessions that went without a word expire.
     std::thread::sleep(Duration::from_millis(1500));
     let after = faults(thread);
@@ -269,6 +361,8 @@ fn main() {
     );
     assert!(bytes > 2 * u64::from(SEGMENTS) * SEGMENT_BYTES, "the log was recycled");
     assert!(counters["sessions_expired"] > 0, "sessions expired");
+    let positions: std::collections::HashMap<_, _> = status.positions().collect();
+    assert_eq!((positions["streams"], positions["streams_dying"]), (1, 0), "all others went");
     assert!(status.poll_times().max_ns > 0, "polls are timed");
     assert_eq!(CALLS.load(Ordering::Relaxed), 0, "calls of the allocator");
     if told.locked.load(Ordering::Relaxed) {

@@ -139,6 +139,7 @@ impl PortUser for Polled {
         poll_until(&stop, idle, || polled.poll());
         // What was received stands behind a barrier after this; only then is it acknowledged.
         polled.poll();
+        polled.say_goodbye();
         let (ports, shard) = polled.into_parts();
         drop(shard);
         Ok(ports)

@@ -12,7 +12,7 @@ use mstream_client::{
     PublicationId, SessionConfig, SessionId, Stop, SubscriptionId,
 };
 use mstream_dataplane::{
-    Clock, Limits, Now, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status,
+    Clock, Command, Limits, Now, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status,
     StreamEntry, StreamRules,
 };
 use mstream_nic::Port;
@@ -51,6 +51,7 @@ pub struct World {
     pub v6: bool,
     time: Time,
     server: Option<Server>,
+    commands: Arc<ArrayQueue<Command>>,
     pub shard_end: Endpoint,
     starts: u8,
 }
@@ -78,8 +79,17 @@ impl World {
         let time = Time::default();
         time.0.set(1_000 * MS);
         let shard_end = net.attach([2, 0, 0, 0, 9, 9], 1).endpoint();
-        let mut world =
-            World { net, limits, vlan, v6: false, time, server: None, shard_end, starts: 0 };
+        let mut world = World {
+            net,
+            limits,
+            vlan,
+            v6: false,
+            time,
+            server: None,
+            commands: Arc::new(ArrayQueue::new(8)),
+            shard_end,
+            starts: 0,
+        };
         world.start(region);
         world
     }
@@ -121,10 +131,24 @@ impl World {
             secret: [self.starts; 16],
         };
         let shard = Shard::new(config, wal, now).expect("the tables hold the configuration");
-        let (commands, replies) = (Arc::new(ArrayQueue::new(1)), Arc::new(ArrayQueue::new(1)));
+        let (commands, replies) = (Arc::clone(&self.commands), Arc::new(ArrayQueue::new(8)));
         let status = Arc::new(Status::new(1));
         self.server =
             Some(PollLoop::new(vec![port], shard, self.time.clone(), commands, replies, status));
+    }
+
+    /// Tells the shard to give its stream up.
+    pub fn delete_stream(&self) {
+        let command = Command::DeleteStream { request: 1, id: 7 };
+        self.commands.push(command).expect("room for commands");
+    }
+
+    /// Ends the process in good order, as SIGTERM does; its memory.
+    pub fn shut_down(&mut self) -> SimRegion {
+        let server = self.server.as_mut().expect("it runs");
+        server.poll();
+        server.say_goodbye();
+        self.kill()
     }
 
     pub fn server(&self) -> &Server {

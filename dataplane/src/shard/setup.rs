@@ -4,7 +4,7 @@ use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::AppendError;
 use mstream_wire::{
-    Code, Cookie, DATAGRAM_HEADER_BYTES, Datagram, DatagramHeader, ErrorHeader,
+    Close, Code, Cookie, DATAGRAM_HEADER_BYTES, Datagram, DatagramHeader, ErrorHeader,
     HELLO_DATAGRAM_BYTES, OpenHeader, OpenStreamHeader, StreamOpened, SubscribeHeader, Subscribed,
     VERSION,
 };
@@ -308,6 +308,35 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             at = other.next_owed;
         }
+    }
+
+    /// Tells up to `most` open sessions, from slot `from` on, that the shard ends. Where to go on, until all were
+    /// told.
+    pub(crate) fn say_goodbye<O: Outbox<F> + ?Sized>(
+        &mut self,
+        from: u32,
+        most: usize,
+        out: &mut O,
+    ) -> Option<u32> {
+        let slots = self.sessions.slots() as u32;
+        let mut told = 0;
+        for slot in from..slots {
+            if told == most {
+                return Some(slot);
+            }
+            if self.sessions[slot].state == State::Open {
+                told += 1;
+                self.answer_in_session(slot, out, |writer| {
+                    writer.close(&Close {
+                        head: Close::HEAD,
+                        code: (Code::ShuttingDown as u16).into(),
+                        reserved: 0.into(),
+                        reserved2: 0.into(),
+                    });
+                });
+            }
+        }
+        (from < slots).then_some(slots)
     }
 
     pub(super) fn refuse_open_stream<O: Outbox<F> + ?Sized>(

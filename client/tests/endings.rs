@@ -1,0 +1,70 @@
+//! What clients hear when a stream is deleted under them, and when the appliance ends in good order.
+
+mod common;
+
+use common::{MS, PUBLISHER, STREAM, Seen, World};
+use mstream_client::{Ended, From, Identity, Lost, PublicationConfig, PublishError, Stop};
+use mstream_wire::Code;
+
+const GONE: Code = Code::UnknownStream;
+
+#[test]
+fn users_of_a_deleted_stream_are_told_once_also_when_it_is_lost() {
+    for lost in [false, true] {
+        let mut world = World::new();
+        let mut publisher = world.user(1, Identity::Publisher(PUBLISHER));
+        let out = publisher.publication(&PublicationConfig::default());
+        let mut reader = world.user(2, Identity::Anonymous);
+        let session = reader.session;
+        reader.client.subscribe(session, STREAM, From::Earliest, 100);
+        world.run_until(&mut publisher, |user| user.client.is_open(out));
+        publisher.client.publish(out, b"", b"", b"before").expect("room");
+        publisher.client.flush();
+        world.run(20 * MS, &mut [&mut publisher, &mut reader]);
+        assert_eq!(reader.messages().len(), 1);
+
+        world.cut(&publisher, lost);
+        world.cut(&reader, lost);
+        world.delete_stream();
+        world.run(5 * MS, &mut [&mut publisher, &mut reader]);
+        world.cut(&publisher, false);
+        world.cut(&reader, false);
+        if lost {
+            // Nothing reached the publisher: it learns when it publishes.
+            assert!(publisher.client.is_open(out));
+            publisher.client.publish(out, b"", b"", b"behind").expect("room");
+            publisher.client.flush();
+        }
+        world.run(2_000 * MS, &mut [&mut publisher, &mut reader]);
+        let ended = Seen::PublicationEnded(Ended::Refused(GONE));
+        let stopped = Seen::Stopped(Stop::Refused(GONE));
+        let times = |seen: &[Seen], what: &Seen| seen.iter().filter(|one| *one == what).count();
+        assert_eq!(times(&publisher.seen, &ended), 1, "lost {lost}: {:?}", publisher.seen);
+        assert_eq!(times(&reader.seen, &stopped), 1, "lost {lost}: {:?}", reader.seen);
+        let refused = publisher.client.publish(out, b"", b"", b"after");
+        assert_eq!(refused, Err(PublishError::Refused(GONE)));
+        assert_eq!(world.shard().streams(), (0, 0), "the stream is given up");
+        assert_eq!(world.shard().handles(), (0, 0), "and nothing is kept for its users");
+        assert_eq!(world.shard().sessions(), 2, "whose sessions go on");
+        assert_eq!(reader.messages().len(), 1);
+    }
+}
+
+#[test]
+fn a_shard_that_ends_says_so_and_its_clients_come_back() {
+    let mut world = World::new();
+    let mut publisher = world.user(1, Identity::Publisher(PUBLISHER));
+    let out = publisher.publication(&PublicationConfig::default());
+    world.run_until(&mut publisher, |user| user.client.is_open(out));
+    publisher.client.publish(out, b"", b"", b"message").expect("room");
+    publisher.client.flush();
+    let region = world.shut_down();
+    // Long before silence would tell.
+    world.run(5 * MS, &mut [&mut publisher]);
+    assert!(publisher.has(&Seen::SessionLost(Lost::Closed)), "{:?}", publisher.seen);
+    world.start(region);
+    world.run_until(&mut publisher, |user| {
+        user.seen.iter().filter(|seen| matches!(seen, Seen::PublicationOpened(_))).count() == 2
+    });
+    world.run_until(&mut publisher, |user| user.has(&Seen::Acknowledged(1)));
+}
