@@ -381,3 +381,50 @@ fn reports_come_in_pieces_and_never_grow() {
     assert_eq!(state(1002), (ReaderState::Live, 3, 3, STREAM));
     assert_eq!(state(1003), (ReaderState::NoCredit, 1, 3, STREAM));
 }
+
+#[test]
+fn a_million_streams_come_are_found_and_go() {
+    let million = 1_000_000;
+    let mut config = common::wal_config(0);
+    config.tables.streams = million as usize;
+    let slots: Vec<u32> = (0..8).collect();
+    let region = SimRegion::new(8, common::SEGMENT, 0);
+    let (wal, _) = mstream_pmem::wal::Wal::open(region, &slots, config).expect("a new log");
+    let mut world = common::start_on(wal, limits(), NOW, Vec::new());
+    let before = resident_bytes();
+    let names = |id: u64| format!("stream number {id}");
+    for id in 1..=million {
+        create(&mut world, id, &names(id), StreamRules::NONE).expect("room");
+    }
+    let each = resident_bytes().saturating_sub(before) / million;
+    println!("{each} bytes of memory became resident for each stream, its name among them");
+    let full = create(&mut world, million + 1, "one more", StreamRules::NONE);
+    assert!(matches!(full, Err(CreateError::Full(_))), "{full:?}");
+    let mut client = Client::new(1001);
+    world.open(&mut client);
+    for id in [1, 500_000, million] {
+        let open = client.open_stream(id as u32, names(id).as_bytes());
+        world.exchange(&mut client, &open);
+        let opened = client.streams.last().expect("an answer");
+        assert_eq!((opened.code.get(), opened.stream.get()), (0, id));
+    }
+    for id in 1..=million {
+        assert_eq!(delete(&mut world, id), Ok(Some(names(id).into())));
+        if id.is_multiple_of(8) {
+            world.finish();
+        }
+    }
+    for _ in 0..1000 {
+        world.finish();
+    }
+    assert_eq!(world.shard.streams(), (0, 0));
+    assert_eq!(world.shard.handles(), (0, 0));
+    create(&mut world, million + 1, "one more", StreamRules::NONE).expect("room again");
+}
+
+/// Memory of this process that is there (proc(5), statm).
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("procfs");
+    let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    pages * 4096
+}

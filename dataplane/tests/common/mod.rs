@@ -105,6 +105,11 @@ fn start_on(
     let config = wal_config(now.wall_ns);
     let slots: Vec<u32> = (0..slots).collect();
     let (wal, _) = Wal::open(region, &slots, config).expect("the log opens");
+    start_on(wal, limits, now, streams)
+}
+
+/// Puts a shard on a log that was opened.
+pub fn start_on(wal: Wal<SimRegion>, limits: Limits, now: Now, streams: Vec<StreamEntry>) -> World {
     let config = ShardConfig {
         ports: vec![port],
         udp_port: SHARD_PORT,
