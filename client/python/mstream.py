@@ -32,8 +32,8 @@ from dataclasses import dataclass
 
 from mstream_session import Session
 from mstream_wire import (
-    ACK, BEAT, CREDIT, DELIVER, DIVERGED, FENCED, KINDS, LIMIT_REACHED, LOG_FULL, NONE, OFFSET, OFFSET_GONE,
-    OPEN_STREAM, PUBLISH, SKIP, STREAM_OPENED, SUBSCRIBE, SUBSCRIBED, TOO_LARGE, Diverged, Fenced, Message,
+    ACK, BEAT, CREDIT, DELIVER, DIVERGED, FENCED, KINDS, LAST_ROUND, LIMIT_REACHED, LOG_FULL, NONE, OFFSET,
+    OFFSET_GONE, OPEN_STREAM, PUBLISH, SKIP, STREAM_OPENED, SUBSCRIBE, SUBSCRIBED, TOO_LARGE, Diverged, Fenced, Message,
     MstreamError, OffsetGone, block_of, crc32c, decode_block, encode_block, fields, make_frame, padded,
 )
 
@@ -139,6 +139,8 @@ class Publisher(Session):
             self._stream_opened(handle, code, stored, round_, offset)
         elif frame[0] == ACK:
             handle, _received, _persisted, committed, offset, round_, refused, code, *_ = fields(frame)
+            if handle == self._handle and round_ == LAST_ROUND:
+                raise MstreamError(code, f"{self._stream.decode()} was deleted")
             if handle == self._handle and round_ >= self.round:
                 self._acknowledge(committed, offset)
                 if round_ > self.round:

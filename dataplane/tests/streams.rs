@@ -83,8 +83,8 @@ fn a_stream_that_is_created_can_be_used_at_once_and_over_a_restart() {
 
     // The catalogue of the next start names it.
     let region = world.shard.into_wal().into_region().after_kill();
-    let streams = [(STREAM, "trades"), (NEW, "orders")];
-    let mut world = common::start_with(region, 8, limits(), world.now, &streams);
+    let entries = vec![common::entry(NEW, "orders")];
+    let mut world = common::start_entries(region, 8, limits(), world.now, entries);
     assert_eq!(positions(&mut world, NEW).map(|row| row.next_offset), Some(2));
 }
 
@@ -390,7 +390,7 @@ fn a_million_streams_come_are_found_and_go() {
     let slots: Vec<u32> = (0..8).collect();
     let region = SimRegion::new(8, common::SEGMENT, 0);
     let (wal, _) = mstream_pmem::wal::Wal::open(region, &slots, config).expect("a new log");
-    let mut world = common::start_on(wal, limits(), NOW, Vec::new());
+    let mut world = common::on_log(common::port_address(), wal, limits(), NOW, Vec::new());
     let before = resident_bytes();
     let names = |id: u64| format!("stream number {id}");
     for id in 1..=million {

@@ -4,7 +4,7 @@ use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{StreamSlot, TableFull};
 
-use super::deliver::Pace;
+use super::subscription::Pace;
 use super::session::State;
 use super::setup::ANONYMOUS;
 use super::{NONE, Now, Publisher, Shard, StreamEntry};

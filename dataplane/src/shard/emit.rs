@@ -9,7 +9,8 @@ use mstream_wire::{
     MAX_UNSEALED_BYTES, NO_HANDLE, Opened, StreamOpened, Subscribed,
 };
 
-use super::deliver::{Subscription, give, owes as subscription_owes};
+use super::deliver::give;
+use super::subscription::{Subscription, owes as subscription_owes};
 use super::publish::{Publication, owes as publication_owes};
 use super::session::{Address, Session, State, owes};
 use super::{Counters, NONE, PortAddress, Refusal, Shard};

@@ -17,6 +17,7 @@ mod publish;
 mod session;
 mod setup;
 mod streams;
+mod subscription;
 mod table;
 mod timers;
 mod upkeep;
@@ -34,11 +35,11 @@ pub use config::{
 };
 use cookie::Secret;
 pub use counters::{Counters, Refusal};
-use deliver::Subscription;
 use pending::Pending;
 use publish::Publication;
 use session::Sessions;
 use streams::Streams;
+use subscription::Subscription;
 use table::{Handle, Table};
 use timers::TimerWheel;
 
@@ -264,7 +265,13 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             let Some(record) = self.pending.pop() else { break };
             match record.what {
-                pending::What::Data(data) => self.completed(now, data, record.frame, out),
+                pending::What::Data(data) => {
+                    self.completed(now, data, record.frame, out);
+                    // One comes: up to two go, so that what is kept does not grow.
+                    if self.streams[data.stream].rules.expires() {
+                        self.expire_records(now, data.stream, 2);
+                    }
+                }
                 pending::What::Life { session, token } => self.life_is_durable(session, token),
                 pending::What::Opened(publication) => self.publication_is_durable(publication),
             }

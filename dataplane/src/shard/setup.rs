@@ -265,51 +265,6 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.sessions.close(slot);
     }
 
-    /// Ends one subscription.
-    pub(super) fn unsubscribe(&mut self, slot: u32, handle: u32) {
-        let handle = super::Handle(handle);
-        let mine = self.subscriptions.get_mut(handle).is_some_and(|s| s.session == slot);
-        if !mine {
-            self.counters.refuse(Refusal::UnknownHandle);
-            return;
-        }
-        self.close_subscription(slot, handle.index());
-    }
-
-    /// Ends a subscription of this session.
-    pub(super) fn close_subscription(&mut self, slot: u32, index: u32) {
-        self.unlink_subscription(slot, index);
-        self.sessions[slot].subscription_count -= 1;
-        self.drop_subscription(index);
-    }
-
-    /// Takes a subscription out of its session's lists.
-    fn unlink_subscription(&mut self, slot: u32, index: u32) {
-        let Some(gone) = self.subscriptions.at(index).copied() else { return };
-        let mut at = self.sessions[slot].subscriptions;
-        if at == index {
-            self.sessions[slot].subscriptions = gone.next_in_session;
-        }
-        while let Some(other) = self.subscriptions.at(at) {
-            if other.next_in_session == index {
-                other.next_in_session = gone.next_in_session;
-            }
-            at = other.next_in_session;
-        }
-        let mut at = self.sessions[slot].owed_subscriptions;
-        if at == index {
-            self.sessions[slot].owed_subscriptions = gone.next_owed;
-        }
-        while gone.owes != 0
-            && let Some(other) = self.subscriptions.at(at)
-        {
-            if other.owes != 0 && other.next_owed == index {
-                other.next_owed = gone.next_owed;
-            }
-            at = other.next_owed;
-        }
-    }
-
     /// Tells up to `most` open sessions, from slot `from` on, that the shard ends. Where to go on, until all were
     /// told.
     pub(crate) fn say_goodbye<O: Outbox<F> + ?Sized>(

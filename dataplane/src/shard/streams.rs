@@ -8,13 +8,14 @@ use mstream_pmem::region::Region;
 use mstream_pmem::wal::StreamSlot;
 
 use super::config::StreamRules;
-use super::deliver::{Pace, owes as subscription_owes};
+use super::subscription::{Pace, owes as subscription_owes};
 use super::{NONE, Now, Shard, StreamEntry};
 
 /// Small steps that one poll takes in giving up deleted streams.
 const GIVE_UP_STEPS: usize = 16;
-/// Records that one poll lets go because a stream's rules say so.
+/// Records that one poll lets go of one stream because its rules say so, and streams that it looks at for that.
 const EXPIRED_RECORDS: usize = 8;
+const EXPIRING_STREAMS: usize = 64;
 
 /// A stream of this shard.
 pub(crate) struct Stream {
@@ -60,9 +61,11 @@ pub(crate) struct Streams {
     by_name: Places,
     /// Streams that are being given up.
     dying: VecDeque<u32>,
-    /// Live streams that let records go by their rules, and the next place to look for one.
+    /// Live streams that let records go by their rules, the next place to look for one, and whether that one has
+    /// more to let go.
     expiring: usize,
     cursor: usize,
+    unfinished: bool,
 }
 
 impl Streams {
@@ -74,6 +77,7 @@ impl Streams {
             dying: VecDeque::with_capacity(slots),
             expiring: 0,
             cursor: 0,
+            unfinished: false,
         }
     }
 
@@ -157,16 +161,27 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.streams.entries.get(index as usize).is_some_and(Stream::is_live)
     }
 
-    /// Looks after streams, within a bound: gives up deleted ones, lets records go that rules do not keep.
+    /// Looks after streams, within a bound: gives up deleted ones and, whenever the timers `ticked`, goes on letting
+    /// records go that rules do not keep. Streams that are published to see to that themselves.
     #[inline]
-    pub(super) fn tend_streams(&mut self, now: Now) {
+    pub(super) fn tend_streams(&mut self, now: Now, ticked: bool) {
         if !self.streams.dying.is_empty() {
             self.give_up_streams(GIVE_UP_STEPS);
         }
-        if self.streams.expiring > 0 {
+        if self.streams.expiring > 0 && (ticked || self.streams.unfinished) {
+            self.expire_streams(now);
+        }
+    }
+
+    #[cold]
+    fn expire_streams(&mut self, now: Now) {
+        for _ in 0..EXPIRING_STREAMS.min(self.streams.entries.len()) {
             let index = self.streams.cursor;
+            self.streams.unfinished = !self.expire_records(now, index as u32, EXPIRED_RECORDS);
+            if self.streams.unfinished {
+                return;
+            }
             self.streams.cursor = (index + 1) % self.streams.entries.len();
-            self.expire_records(now, index as u32, EXPIRED_RECORDS);
         }
     }
 
@@ -205,16 +220,17 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.owe_subscription(index, subscription_owes::SUBSCRIBED);
     }
 
-    /// Lets the oldest records of a stream go that its rules do not keep, but none that is not visible yet.
-    pub(super) fn expire_records(&mut self, now: Now, index: u32, most: usize) {
+    /// Lets at most `most` records of a stream go, the oldest first, that its rules do not keep, but none that is not
+    /// visible yet. True when there are no more of them.
+    pub(super) fn expire_records(&mut self, now: Now, index: u32, most: usize) -> bool {
         let stream = &self.streams[index];
         if !stream.is_live() || !stream.rules.expires() {
-            return;
+            return true;
         }
         let (slot, rules) = (StreamSlot(index), stream.rules);
         let oldest_ns = now.wall_ns.saturating_sub(rules.retention_ms.saturating_mul(1_000_000));
         for _ in 0..most {
-            let Some((offset, record)) = self.wal.oldest(slot) else { return };
+            let Some((offset, record)) = self.wal.oldest(slot) else { return true };
             let end = offset + u64::from(record.header.count.get());
             let state = self.wal.stream(slot);
             // The newest record stays, however large it is.
@@ -223,10 +239,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 && end < state.next_offset;
             let too_old = rules.retention_ms != 0 && record.header.time.get() < oldest_ns;
             if !(too_much || too_old) || end > stream.visible_end {
-                return;
+                return true;
             }
             self.wal.drop_oldest(slot);
         }
+        false
     }
 }
 

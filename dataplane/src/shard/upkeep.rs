@@ -3,7 +3,7 @@
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 
-use super::deliver::{Pace, owes as subscription_owes};
+use super::subscription::{Pace, owes as subscription_owes};
 use super::session::State;
 use super::{BEAT_MAX_NS, BEAT_MIN_NS, HOUSEKEEPING_RECORDS, Now, Shard};
 
@@ -15,8 +15,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.wal.appended() - std::mem::replace(&mut self.upkept, self.wal.appended());
         let (least, most) = HOUSEKEEPING_RECORDS.into_inner();
         self.wal.housekeep((2 * appended).clamp(least, most) as usize);
-        self.tend_streams(now);
-        if self.timers.ticked(now.mono_ns) {
+        let ticked = self.timers.ticked(now.mono_ns);
+        self.tend_streams(now, ticked);
+        if ticked {
             self.expire(now);
         }
     }

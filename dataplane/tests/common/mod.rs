@@ -63,24 +63,14 @@ pub fn port_address() -> PortAddress {
     }
 }
 
-fn entry((id, name): &(u64, &str)) -> StreamEntry {
-    StreamEntry { id: *id, name: (*name).into(), rules: StreamRules::NONE }
+/// A stream of the catalogue without rules.
+pub fn entry(id: u64, name: &str) -> StreamEntry {
+    StreamEntry { id, name: name.into(), rules: StreamRules::NONE }
 }
 
 /// Recovers `region` and puts a shard with one stream on it.
 pub fn start(region: SimRegion, slots: u32, limits: Limits, now: Now) -> World {
-    start_with(region, slots, limits, now, &[(STREAM, "trades")])
-}
-
-/// As [`start`] with these streams.
-pub fn start_with(
-    region: SimRegion,
-    slots: u32,
-    limits: Limits,
-    now: Now,
-    streams: &[(u64, &str)],
-) -> World {
-    start_entries(region, slots, limits, now, streams.iter().map(entry).collect())
+    start_entries(region, slots, limits, now, vec![entry(STREAM, "trades")])
 }
 
 /// As [`start`] with these entries of the catalogue.
@@ -105,11 +95,17 @@ fn start_on(
     let config = wal_config(now.wall_ns);
     let slots: Vec<u32> = (0..slots).collect();
     let (wal, _) = Wal::open(region, &slots, config).expect("the log opens");
-    start_on(wal, limits, now, streams)
+    on_log(port, wal, limits, now, streams)
 }
 
 /// Puts a shard on a log that was opened.
-pub fn start_on(wal: Wal<SimRegion>, limits: Limits, now: Now, streams: Vec<StreamEntry>) -> World {
+pub fn on_log(
+    port: PortAddress,
+    wal: Wal<SimRegion>,
+    limits: Limits,
+    now: Now,
+    streams: Vec<StreamEntry>,
+) -> World {
     let config = ShardConfig {
         ports: vec![port],
         udp_port: SHARD_PORT,
@@ -130,7 +126,7 @@ impl World {
     /// A world whose shard has this port.
     pub fn on(port: PortAddress) -> World {
         let now = Now { mono_ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 };
-        let streams = vec![entry(&(STREAM, "trades"))];
+        let streams = vec![entry(STREAM, "trades")];
         start_on(port, SimRegion::new(8, SEGMENT, 0), 8, limits(), now, streams)
     }
 
