@@ -1,4 +1,5 @@
 //! Streams that come and go while a shard runs, and their rules.
+#![expect(clippy::print_stdout, reason = "a test says what a stream takes")]
 
 mod common;
 

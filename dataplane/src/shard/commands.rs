@@ -4,9 +4,9 @@ use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{StreamSlot, TableFull};
 
-use super::subscription::Pace;
 use super::session::State;
 use super::setup::ANONYMOUS;
+use super::subscription::Pace;
 use super::{NONE, Now, Publisher, Shard, StreamEntry};
 use crate::control::{
     Command, CreateError, DeleteError, REPORT_ROWS, ReaderState, Reply, SessionRow, StreamRow,

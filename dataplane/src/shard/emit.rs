@@ -10,9 +10,9 @@ use mstream_wire::{
 };
 
 use super::deliver::give;
-use super::subscription::{Subscription, owes as subscription_owes};
 use super::publish::{Publication, owes as publication_owes};
 use super::session::{Address, Session, State, owes};
+use super::subscription::{Subscription, owes as subscription_owes};
 use super::{Counters, NONE, PortAddress, Refusal, Shard};
 use crate::Outbox;
 

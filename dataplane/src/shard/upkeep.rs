@@ -3,8 +3,8 @@
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 
-use super::subscription::{Pace, owes as subscription_owes};
 use super::session::State;
+use super::subscription::{Pace, owes as subscription_owes};
 use super::{BEAT_MAX_NS, BEAT_MIN_NS, HOUSEKEEPING_RECORDS, Now, Shard};
 
 impl<R: Region, F: Frame> Shard<R, F> {
