@@ -1,7 +1,7 @@
 //! Contexts: nodes under names, in a file of the user.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub(crate) struct Context {
     pub(crate) admin: Option<String>,
     /// Address of its shard 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) addr: Option<SocketAddrV4>,
+    pub(crate) addr: Option<SocketAddr>,
     /// Control socket of its memif port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memif: Option<PathBuf>,
@@ -109,7 +109,7 @@ struct Listed<'a> {
     name: &'a str,
     current: bool,
     admin: Option<&'a str>,
-    addr: Option<SocketAddrV4>,
+    addr: Option<SocketAddr>,
     memif: Option<&'a Path>,
 }
 

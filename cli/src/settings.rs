@@ -1,6 +1,6 @@
 //! Which node is meant, by whatever says it: flags, environment, context.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct Settings {
     /// The admin API.
     pub(crate) admin: Endpoint,
     /// Address of the context's shard 0, and the control socket of its memif port.
-    pub(crate) addr: Option<SocketAddrV4>,
+    pub(crate) addr: Option<SocketAddr>,
     pub(crate) memif: Option<PathBuf>,
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Stdio;
 
 use common::{
@@ -146,7 +147,14 @@ fn a_node_is_shown_for_people_and_programs() {
     let table = text(stdout(appliance.manage(&["sessions"])));
     assert!(table.starts_with("CLIENT") && table.contains("(anonymous)"), "{table}");
 
-    let status = json(&stdout(appliance.manage(&["status", "--json"])));
+    // Something that is no datagram of the protocol.
+    let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    stranger.send_to(b"x", &appliance.address).expect("it is sent");
+    let mut status = Vec::new();
+    wait_until(|| {
+        status = json(&stdout(appliance.manage(&["status", "--json"])));
+        status[0]["shards"][0]["refusals"]["datagram_too_short"] == 1
+    });
     let shard = &status[0]["shards"][0];
     assert_eq!((&status[0]["node_id"], &status[0]["ready"]), (&1.into(), &true.into()));
     assert_eq!(
@@ -156,7 +164,9 @@ fn a_node_is_shown_for_people_and_programs() {
     assert!(shard["positions"]["committed_lsn"].as_u64() > Some(0), "{shard}");
     assert_eq!(shard["ports"][1]["driver"], "socket");
     let words = text(stdout(appliance.manage(&["status"])));
-    for word in ["ready", "level process", "committed_lsn", "port memif: memif", "100,000"] {
+    for word in
+        ["ready", "level process", "committed_lsn", "port memif: memif", "100,000", "refused"]
+    {
         assert!(words.contains(word), "{word}: {words}");
     }
 

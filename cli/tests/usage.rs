@@ -21,6 +21,7 @@ fn wrong_usage_is_2_and_says_why() {
         (&["sub", "s", "--count", "0"], "0 is not in"),
         (&["sub", "s", "--follow", "--until-end"], "cannot be used with"),
         (&["sub", "s", "--json", "--framing", "raw"], "cannot be used with"),
+        (&["sub", "s", "--memif", "m", "--vlan", "4095"], "4095 is not in 1..=4094"),
         (&["sub", "s", "--timeout", "5"], "a time is wanted"),
         (&["sub", "--id", "x", "--addr", "127.0.0.1:1"], "x is no stream id"),
         (&["sub", "s", "--addr", "127.0.0.1:65535", "--shard", "1"], "shard 1 has no UDP port"),

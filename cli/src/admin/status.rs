@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mstream_admin::v1::{Finding, GetStatusRequest, Number, Port, Shard, Status};
+use mstream_controlplane::metrics::REASONS;
 use serde::Serialize;
 
 use super::{Admin, words};
@@ -10,26 +11,15 @@ use crate::failure::Failure;
 use crate::output::{self, Output, count, counted, span_ms, table};
 use crate::settings::Settings;
 
-/// Counters of a shard that say what it did; all others say what it refused, and why.
-const WORK: [&str; 12] = [
-    "frames_in",
-    "frames_used",
-    "frames_out",
-    "batches",
-    "messages",
-    "bytes",
-    "delivered_in_place",
-    "delivered_by_copy",
-    "arp_replies",
-    "echo_replies",
-    "sessions_opened",
-    "sessions_expired",
-];
+/// What a counter of refusals counts, in words; `None` for one that says what was done.
+fn refused(number: &Number) -> Option<&'static str> {
+    let reason = REASONS.iter().find(|(reason, _)| *reason == number.name);
+    reason.map(|(_, meaning)| *meaning)
+}
 
 /// A shard's refusals by reason, those that happened.
 pub(crate) fn refusals(shard: &Shard) -> impl Iterator<Item = &Number> {
-    let refusal = |number: &&Number| number.value > 0 && !WORK.contains(&number.name.as_str());
-    shard.counters.iter().filter(refusal)
+    shard.counters.iter().filter(|number| number.value > 0 && refused(number).is_some())
 }
 
 /// The number of a name; 0 if there is none.
@@ -214,8 +204,8 @@ fn shard_text(shard: &Shard) -> String {
     if !shard.log_condition.is_empty() {
         text.push_str(&format!("\n  LOG: {}", shard.log_condition));
     }
-    let mut rows = table(&["", "NUMBER", "VALUE"]);
-    let work = |n: &&Number| n.value > 0 && WORK.contains(&n.name.as_str());
+    let mut rows = table(&["", "NUMBER", "VALUE", ""]);
+    let work = |number: &&Number| number.value > 0 && refused(number).is_none();
     let groups = [
         ("positions", shard.positions.iter().collect::<Vec<_>>()),
         ("work", shard.counters.iter().filter(work).collect()),
@@ -224,7 +214,8 @@ fn shard_text(shard: &Shard) -> String {
     for (group, numbers) in groups {
         for (at, number) in numbers.iter().enumerate() {
             let title = if at == 0 { group } else { "" };
-            rows.add_row([title.to_owned(), number.name.clone(), count(number.value)]);
+            let meaning = refused(number).unwrap_or_default();
+            rows.add_row([title, &number.name, &count(number.value), meaning]);
         }
     }
     text.push('\n');

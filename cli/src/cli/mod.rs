@@ -4,7 +4,7 @@ mod admin;
 mod pubsub;
 mod values;
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ pub(crate) enum ContextCommand {
         admin: Option<String>,
         /// Address of its shard 0
         #[arg(long, value_name = "IP:PORT")]
-        addr: Option<SocketAddrV4>,
+        addr: Option<SocketAddr>,
         /// Control socket of its memif port, on this host
         #[arg(long, value_name = "SOCKET")]
         memif: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! `mstream pub` and `mstream sub`.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,10 +21,13 @@ pub(crate) struct ReachArgs {
     pub(crate) id: bool,
     /// Address of the node's shard 0 [default: the context's, else as the admin API tells it]
     #[arg(long, value_name = "IP:PORT")]
-    pub(crate) addr: Option<SocketAddrV4>,
+    pub(crate) addr: Option<SocketAddr>,
     /// Go by the memif port with this control socket, not by UDP; the address is then the shard's on that port
     #[arg(long, value_name = "SOCKET")]
     pub(crate) memif: Option<PathBuf>,
+    /// VLAN of the memif port [default: none]
+    #[arg(long, value_name = "N", conflicts_with = "udp", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub(crate) vlan: Option<u16>,
     /// Go by UDP though the context names a memif socket
     #[arg(long, conflicts_with = "memif")]
     pub(crate) udp: bool,

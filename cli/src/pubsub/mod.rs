@@ -35,9 +35,10 @@ trait Job {
 fn with_client<J: Job>(reach: &Reach, settings: &Settings, job: J) -> Result<(), Failure> {
     let failed = |error: ConnectError| error.to_string();
     match &reach.memif {
-        Some(socket) => {
-            job.run(connect::memif(socket, reach.addr, settings.timeout).map_err(failed)?)
-        }
+        Some(socket) => job.run(
+            connect::memif_on_vlan(socket, reach.addr, reach.vlan, settings.timeout)
+                .map_err(failed)?,
+        ),
         None => job.run(connect::udp(reach.addr).map_err(failed)?),
     }
 }

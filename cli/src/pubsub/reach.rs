@@ -1,7 +1,7 @@
 //! Which stream is meant, and the way to its shard.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use mstream_admin::v1::{DescribeStreamRequest, GetStatusRequest, Shard, Status};
@@ -16,9 +16,11 @@ use crate::settings::Settings;
 pub(super) struct Reach {
     pub(super) stream: StreamRef,
     /// The shard's address.
-    pub(super) addr: SocketAddrV4,
+    pub(super) addr: SocketAddr,
     /// Control socket of the memif port to go by; without one by UDP.
     pub(super) memif: Option<PathBuf>,
+    /// VLAN of that port.
+    pub(super) vlan: Option<u16>,
 }
 
 impl fmt::Display for Reach {
@@ -41,20 +43,20 @@ impl Reach {
         let by_context = !args.udp && args.addr.is_none();
         let memif = args.memif.clone().or_else(|| settings.memif.clone().filter(|_| by_context));
         let addr = args.addr.or(settings.addr);
-        let addr = match (addr, args.shard) {
-            (Some(addr), Some(shard)) => beside(addr, shard)?,
-            (Some(addr), None) if settings.admin.origin.is_none() => addr,
+        let (addr, vlan) = match (addr, args.shard) {
+            (Some(addr), Some(shard)) => (beside(addr, shard)?, None),
+            (Some(addr), None) if settings.admin.origin.is_none() => (addr, None),
             (addr, shard) => look_up(args, settings, addr, shard, memif.is_some())?,
         };
-        Ok(Reach { stream, addr, memif })
+        Ok(Reach { stream, addr, memif, vlan: args.vlan.or(vlan) })
     }
 }
 
 /// The address of a shard: ports are numbered from shard 0's on.
-fn beside(addr: SocketAddrV4, shard: u32) -> Result<SocketAddrV4, Failure> {
+fn beside(addr: SocketAddr, shard: u32) -> Result<SocketAddr, Failure> {
     let port = u16::try_from(shard).ok().and_then(|shard| addr.port().checked_add(shard));
     match port {
-        Some(port) => Ok(SocketAddrV4::new(*addr.ip(), port)),
+        Some(port) => Ok(SocketAddr::new(addr.ip(), port)),
         None => Err(Failure::Usage(format!("shard {shard} has no UDP port beside that of {addr}"))),
     }
 }
@@ -63,10 +65,10 @@ fn beside(addr: SocketAddrV4, shard: u32) -> Result<SocketAddrV4, Failure> {
 fn look_up(
     args: &ReachArgs,
     settings: &Settings,
-    addr: Option<SocketAddrV4>,
+    addr: Option<SocketAddr>,
     shard: Option<u32>,
     memif: bool,
-) -> Result<SocketAddrV4, Failure> {
+) -> Result<(SocketAddr, Option<u16>), Failure> {
     let admin = Admin::connect(settings).map_err(|failure| match failure {
         Failure::Failed(why) => Failure::Failed(format!(
             "finding the stream's shard: {why} (with --addr and --shard nobody is asked)"
@@ -86,13 +88,13 @@ fn look_up(
     place(&status, shard, addr, memif).map_err(Failure::Failed)
 }
 
-/// Where a shard is: at the address that is known for shard 0, or at one of its ports.
+/// Where a shard is: at the address that is known for shard 0, or at one of its ports, on its VLAN.
 fn place(
     status: &Status,
     number: u32,
-    addr: Option<SocketAddrV4>,
+    addr: Option<SocketAddr>,
     memif: bool,
-) -> Result<SocketAddrV4, String> {
+) -> Result<(SocketAddr, Option<u16>), String> {
     let find = |number| status.shards.iter().find(|shard: &&Shard| shard.number == number);
     let Some(shard) = find(number) else {
         return Err(format!("the node has no shard {number}, but {}", status.shards.len()));
@@ -103,15 +105,18 @@ fn place(
         let port = i64::from(addr.port()) + i64::from(shard.udp_port) - i64::from(first);
         let port =
             u16::try_from(port).map_err(|_| format!("shard {number} has no UDP port there"))?;
-        return Ok(SocketAddrV4::new(*addr.ip(), port));
+        return Ok((SocketAddr::new(addr.ip(), port), None));
     }
     let port = u16::try_from(shard.udp_port).map_err(|_| "a UDP port above 65535".to_owned())?;
     let drivers: &[&str] = if memif { &["memif"] } else { &["socket", "dpdk"] };
     let reached = drivers.iter().find_map(|driver| {
         let ports = shard.ports.iter().filter(|port| port.driver == *driver);
-        ports.flat_map(|port| &port.addresses).find_map(|text| ip(text))
+        ports
+            .flat_map(|port| port.addresses.iter().map(move |text| (text, port.vlan)))
+            .find_map(|(text, vlan)| Some((ip(text)?, vlan)))
     });
-    reached.map(|ip| SocketAddrV4::new(ip, port)).ok_or_else(|| {
+    let vlan = |vlan| u16::try_from(vlan).ok().filter(|vlan| *vlan > 0);
+    reached.map(|(ip, on)| (SocketAddr::new(ip, port), vlan(on))).ok_or_else(|| {
         let ports: Vec<String> =
             shard.ports.iter().map(|port| format!("{} ({})", port.name, port.driver)).collect();
         let wanted = if memif { "memif" } else { "UDP" };
@@ -122,10 +127,10 @@ fn place(
     })
 }
 
-/// The IPv4 address in what a port says of itself.
-fn ip(text: &str) -> Option<Ipv4Addr> {
+/// The IP address in what a port says of itself.
+fn ip(text: &str) -> Option<IpAddr> {
     let text = text.split('/').next()?;
-    text.parse().ok().or_else(|| text.parse().ok().map(|both: SocketAddrV4| *both.ip()))
+    text.parse().ok().or_else(|| text.parse().ok().map(|both: SocketAddr| both.ip()))
 }
 
 #[cfg(test)]
@@ -137,23 +142,27 @@ mod tests {
         Port { driver: driver.into(), addresses: vec![address.into()], ..Port::default() }
     }
 
-    fn at(text: &str) -> SocketAddrV4 {
+    fn at(text: &str) -> SocketAddr {
         text.parse().expect("an address")
     }
 
     #[test]
     fn a_shard_is_found_at_its_ports_or_beside_the_first() {
         let shard = |number, udp_port, ports| Shard { number, udp_port, ports, ..Shard::default() };
-        let both = vec![port("memif", "10.0.0.1"), port("socket", "127.0.0.1")];
+        let tagged = Port { vlan: 7, ..port("memif", "10.0.0.1") };
+        let both = vec![tagged, port("socket", "127.0.0.1")];
         let status = Status {
-            shards: vec![shard(0, 7500, both), shard(1, 7510, vec![port("memif", "10.0.0.2/24")])],
+            shards: vec![shard(0, 7500, both), shard(1, 7510, vec![port("memif", "fd00::2/64")])],
             ..Status::default()
         };
-        assert_eq!(place(&status, 0, None, false), Ok(at("127.0.0.1:7500")));
-        assert_eq!(place(&status, 0, None, true), Ok(at("10.0.0.1:7500")));
-        assert_eq!(place(&status, 1, None, true), Ok(at("10.0.0.2:7510")));
+        assert_eq!(place(&status, 0, None, false), Ok((at("127.0.0.1:7500"), None)));
+        assert_eq!(place(&status, 0, None, true), Ok((at("10.0.0.1:7500"), Some(7))));
+        assert_eq!(place(&status, 1, None, true), Ok((at("[fd00::2]:7510"), None)));
         assert!(place(&status, 1, None, false).is_err_and(|why| why.contains("no port for UDP")));
-        assert_eq!(place(&status, 1, Some(at("1.2.3.4:9000")), false), Ok(at("1.2.3.4:9010")));
+        assert_eq!(
+            place(&status, 1, Some(at("1.2.3.4:9000")), false),
+            Ok((at("1.2.3.4:9010"), None))
+        );
         assert!(place(&status, 2, None, false).is_err_and(|why| why.contains("no shard 2")));
         assert_eq!(beside(at("1.2.3.4:7500"), 2).expect("there is one"), at("1.2.3.4:7502"));
         assert!(beside(at("1.2.3.4:65535"), 1).is_err());
