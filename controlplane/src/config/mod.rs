@@ -237,7 +237,7 @@ pub struct Limits {
     pub publications: usize,
     /// Subscriptions open at a time.
     pub subscriptions: usize,
-    /// Streams that the log may know, former ones included.
+    /// Streams at a time; deleted ones count until they are given up.
     pub streams: usize,
     /// Publishers that the log may know, former ones included.
     pub publishers: usize,

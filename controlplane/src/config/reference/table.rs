@@ -338,7 +338,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "integer",
                 Means("64, or as many as the file names"),
                 "as many as the file names, to 1048576",
-                "Streams that a log may know, former ones included.",
+                "Streams at a time; deleted ones count until they are given up, a moment later.",
             ),
             key(
                 "publishers",
