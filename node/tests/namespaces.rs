@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Instant;
 
-use common::net::{self, APPLIANCE, APPLIANCE_END, CLIENT, CLIENT_END, Lan};
+use common::net::{self, APPLIANCE_END, CLIENT, CLIENT_END, Lan, Place, TAGGED, UNTAGGED};
 use common::traffic::{self, PUBLISHER, Traffic, holds_exactly};
 use common::{Node, PATIENCE, Setting};
 use mstream_client::{From, Identity, connect};
@@ -16,8 +16,11 @@ use mstream_client::{From, Identity, connect};
 const MAC: [u8; 6] = [2, 0, 10, 77, 0, 1];
 const MESSAGES: u64 = 5000;
 
-fn setting(device: &str) -> Setting {
-    let port = format!("driver = \"dpdk\"\nip = \"10.77.0.1\"\ndevice = {device}");
+/// The appliance at `place` on a device, with more keys for its port.
+fn setting(place: Place, device: &str, more: &str) -> Setting {
+    let Place { ip, ip6, .. } = place;
+    let port =
+        format!("driver = \"dpdk\"\nip = \"{ip}\"\nip6 = \"{ip6}\"\ndevice = {device}\n{more}");
     let mut setting = Setting::new(&port);
     setting.add("[[stream]]\nid = 2\nname = \"py\"\n[dpdk]\nhuge_pages = false");
     setting
@@ -26,7 +29,10 @@ fn setting(device: &str) -> Setting {
 #[test]
 fn over_af_xdp() {
     let Some(lan) = net::lan("over_af_xdp", "x") else { return };
-    let mut setting = setting(&format!("\"af_xdp\"\ninterface = \"{APPLIANCE_END}\""));
+    let device = format!("\"af_xdp\"\ninterface = \"{APPLIANCE_END}\"");
+    tagged(&lan, &device, |_| {});
+    // The queue was just in use: the port waits until the kernel has cleared up.
+    let mut setting = setting(UNTAGGED, &device, "");
     // A second port, to see that it is none of its business what happens to the first.
     setting.text = setting.text.replace("ports = [\"p\"]", "ports = [\"p\", \"m\"]");
     setting
@@ -37,14 +43,16 @@ fn over_af_xdp() {
     let socket = setting.dir.path().join("run/m.sock");
     let mut client = traffic::memif_at(&socket, &setting, [10, 77, 9, 1], Identity::Anonymous)
         .reading("s", From::Offset(0), 4096);
-    client.until("the whole stream read", |seen| seen.next == MESSAGES);
+    client.until("the whole stream read", |seen| seen.next == 2 * MESSAGES);
     ends_cleanly(&mut node);
 }
 
 #[test]
 fn over_a_packet_socket() {
     let Some(lan) = net::lan("over_a_packet_socket", "p") else { return };
-    let setting = setting(&format!("\"af_packet\"\ninterface = \"{APPLIANCE_END}\""));
+    let device = format!("\"af_packet\"\ninterface = \"{APPLIANCE_END}\"");
+    tagged(&lan, &device, |_| {});
+    let setting = setting(UNTAGGED, &device, "");
     let mut node = lan.start(&setting);
     appliance(&lan, &setting, &node);
     link_goes_and_comes(&lan, &node);
@@ -59,39 +67,62 @@ fn over_a_tap_behind_a_bridge() {
         return;
     }
     let Some(lan) = net::lan("over_a_tap_behind_a_bridge", "t") else { return };
-    let setting = setting("\"tap\"\ninterface = \"tap0\"");
-    let mut node = lan.start(&setting);
     lan.ip(&["link", "add", "br0", "type", "bridge"]);
-    for interface in [APPLIANCE_END, "tap0"] {
-        lan.ip(&["link", "set", interface, "master", "br0"]);
-    }
-    for interface in ["tap0", "br0"] {
-        lan.ip(&["link", "set", interface, "up"]);
-    }
+    lan.ip(&["link", "set", APPLIANCE_END, "master", "br0"]);
+    lan.ip(&["link", "set", "br0", "up"]);
+    // The tap comes with the appliance.
+    let bridge = |lan: &Lan| {
+        lan.ip(&["link", "set", "tap0", "master", "br0", "up"]);
+    };
+    let device = "\"tap\"\ninterface = \"tap0\"";
+    tagged(&lan, device, bridge);
+    let setting = setting(UNTAGGED, device, "");
+    let mut node = lan.start(&setting);
+    bridge(&lan);
     appliance(&lan, &setting, &node);
+    ends_cleanly(&mut node);
+}
+
+/// An appliance in a VLAN is reached from there, and frames from elsewhere are counted.
+fn tagged(lan: &Lan, device: &str, started: impl FnOnce(&Lan)) {
+    let setting = setting(TAGGED, device, "vlan = 7");
+    let mut node = lan.start(&setting);
+    started(lan);
+    arping_and_ping(&node, TAGGED);
+    kernel_clients(&setting, TAGGED);
+    let before = node.count("other_vlan");
+    net::send_frame(&spoof());
+    node.wait_count("other_vlan", before + 1);
     ends_cleanly(&mut node);
 }
 
 /// What must be true of an appliance on any kind of port.
 fn appliance(lan: &Lan, setting: &Setting, node: &Node) {
-    let text = Ipv4Addr::from(APPLIANCE).to_string();
     let addresses = String::from_utf8(lan.ip(&["-oneline", "address"]).stdout).expect("text");
-    assert!(!addresses.contains(&text), "{addresses}");
-    arping_and_ping(node, &text);
-    kernel_clients(setting);
+    for ip in [IpAddr::from(UNTAGGED.ip), UNTAGGED.ip6.into()] {
+        assert!(!addresses.contains(&ip.to_string()), "{addresses}");
+    }
+    arping_and_ping(node, UNTAGGED);
+    kernel_clients(setting, UNTAGGED);
     python_client(setting);
     wrong_things(lan, setting, node);
     // And all is as it was before.
-    arping_and_ping(node, &text);
-    holds_exactly(connect::udp(setting.shard_at(APPLIANCE)).expect("a client"), MESSAGES);
+    arping_and_ping(node, UNTAGGED);
+    holds_exactly(connect::udp(at(setting, UNTAGGED.ip)).expect("a client"), 2 * MESSAGES);
 }
 
-fn arping_and_ping(node: &Node, address: &str) {
-    // A bridge needs a moment to forward.
+/// Where clients find the shard at one of its addresses.
+fn at(setting: &Setting, ip: impl Into<IpAddr>) -> SocketAddr {
+    SocketAddr::new(ip.into(), setting.address.1)
+}
+
+/// Both address families answer, and the appliance's own counters say that it was it who did.
+fn arping_and_ping(node: &Node, place: Place) {
     let before = node.count("arp_replies");
     let deadline = Instant::now() + PATIENCE;
+    // A bridge needs a moment to forward.
     while !Command::new("arping")
-        .args(["-c", "1", "-w", "2", "-I", CLIENT_END, address])
+        .args(["-c", "1", "-w", "2", "-I", place.from, &place.ip.to_string()])
         .output()
         .expect("arping runs")
         .status
@@ -100,22 +131,26 @@ fn arping_and_ping(node: &Node, address: &str) {
         assert!(Instant::now() < deadline, "no answer to arping");
     }
     node.wait_count("arp_replies", before + 1);
-    let before = node.count("echo_replies");
-    ping(address, &[]);
-    node.wait_count("echo_replies", before + 1);
+    for ip in [IpAddr::from(place.ip), place.ip6.into()] {
+        let before = node.count("echo_replies");
+        net::succeeded("ping", &["-c", "1", "-W", "30", &ip.to_string()]);
+        node.wait_count("echo_replies", before + 1);
+    }
+    assert!(node.count("neighbour_replies") > 0);
 }
 
-fn ping(address: &str, more: &[&str]) {
-    net::succeeded("ping", &[&["-c", "1", "-W", "30"], more, &[address]].concat());
-}
-
-fn kernel_clients(setting: &Setting) {
-    let client = connect::udp(setting.shard_at(APPLIANCE)).expect("a client");
-    let mut client = Traffic::new(client, Identity::Publisher(PUBLISHER)).publishing("s").reading(
-        "s",
-        From::Earliest,
-        1024,
-    );
+/// The library's clients, over both address families.
+fn kernel_clients(setting: &Setting, place: Place) {
+    let publisher = |ip: IpAddr| {
+        let client = connect::udp(at(setting, ip)).expect("a client");
+        Traffic::new(client, Identity::Publisher(PUBLISHER))
+    };
+    let mut client = publisher(place.ip.into()).publishing("s").reading("s", From::Earliest, 1024);
+    client.publish_all(MESSAGES);
+    assert!(client.seen.lost.is_empty(), "{:?}", client.seen);
+    let mut client = publisher(place.ip6.into()).publishing("s").reading("s", From::Earliest, 1024);
+    client.seen.published = MESSAGES;
+    client.seen.acknowledged = MESSAGES;
     client.publish_all(MESSAGES);
     assert!(client.seen.lost.is_empty(), "{:?}", client.seen);
 }
@@ -123,7 +158,7 @@ fn kernel_clients(setting: &Setting) {
 /// The Python client has a stream of its own: what [`traffic`] reads must be its own publisher's.
 fn python_client(setting: &Setting) {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../client/python/mstream.py");
-    let address = setting.shard_at(APPLIANCE).to_string();
+    let address = at(setting, UNTAGGED.ip).to_string();
     let lines: String =
         (0..500).map(|number| format!("line {number} {}\n", "x".repeat(number))).collect();
     let said = net::python(&[program, "pub", &address, "py"], &lines);
@@ -137,7 +172,7 @@ fn python_client(setting: &Setting) {
 
 /// What is wrong is counted by its reason, and nothing breaks.
 fn wrong_things(lan: &Lan, setting: &Setting, node: &Node) {
-    let shard = setting.shard_at(APPLIANCE);
+    let shard = at(setting, UNTAGGED.ip);
     let socket = UdpSocket::bind((CLIENT, 0)).expect("a socket");
     socket.set_broadcast(true).expect("set");
     let counted = |reason: &str, what: &dyn Fn()| {
@@ -146,7 +181,7 @@ fn wrong_things(lan: &Lan, setting: &Setting, node: &Node) {
         node.wait_count(reason, before + 1);
     };
     counted("other_port", &|| {
-        socket.send_to(b"nobody", (Ipv4Addr::from(APPLIANCE), shard.port() ^ 1)).expect("sent");
+        socket.send_to(b"nobody", (UNTAGGED.ip, shard.port() ^ 1)).expect("sent");
     });
     counted("version", &|| {
         socket.send_to(&[0; 40], shard).expect("sent");
@@ -154,7 +189,7 @@ fn wrong_things(lan: &Lan, setting: &Setting, node: &Node) {
     counted("broadcast", &|| {
         socket.send_to(b"everybody", ("10.77.0.255", shard.port())).expect("sent");
     });
-    // Fragments: the ping gets no answer. What a packet socket hands over of one may have lost more than that.
+    // Fragments: the ping gets no answer. The kernel puts them together for a packet socket, too long for a frame.
     let fragments = || node.count("ip_fragment") + node.count("ipv4");
     let before = fragments();
     let output = Command::new("ping")
@@ -192,9 +227,9 @@ fn spoof() -> Vec<u8> {
     frame.extend(thief);
     frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
     frame.extend(thief);
-    frame.extend(APPLIANCE);
+    frame.extend(UNTAGGED.ip.octets());
     frame.extend(MAC);
-    frame.extend(APPLIANCE);
+    frame.extend(UNTAGGED.ip.octets());
     frame.resize(60, 0);
     frame
 }
@@ -205,7 +240,7 @@ fn link_goes_and_comes(lan: &Lan, node: &Node) {
     node.wait_line("port p: the link is down");
     lan.ip(&["link", "set", APPLIANCE_END, "up"]);
     node.wait_line("port p: the link is up");
-    arping_and_ping(node, "10.77.0.1");
+    arping_and_ping(node, UNTAGGED);
 }
 
 /// The interface is removed under the running appliance.

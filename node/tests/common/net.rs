@@ -5,6 +5,7 @@
 //! removed by the outer process, also when the inner one failed.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Output, Stdio};
 
 use super::{Node, Setting};
@@ -15,10 +16,32 @@ const INSIDE: &str = "MSTREAM_TEST_APPLIANCE";
 pub const APPLIANCE_END: &str = "lan0";
 /// The veth's end in the clients' namespace.
 pub const CLIENT_END: &str = "lan1";
-/// The appliance's address, on no interface of the kernel.
-pub const APPLIANCE: [u8; 4] = [10, 77, 0, 1];
 /// The clients' address.
 pub const CLIENT: &str = "10.77.0.2";
+/// The clients' interface in the VLAN.
+pub const TAGGED_END: &str = "lan1.7";
+
+/// An appliance's addresses and where clients reach it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub ip: Ipv4Addr,
+    pub ip6: Ipv6Addr,
+    /// The clients' interface.
+    pub from: &'static str,
+}
+
+/// Frames without tags.
+pub const UNTAGGED: Place = Place {
+    ip: Ipv4Addr::new(10, 77, 0, 1),
+    ip6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1),
+    from: CLIENT_END,
+};
+/// Frames in VLAN 7.
+pub const TAGGED: Place = Place {
+    ip: Ipv4Addr::new(10, 77, 7, 1),
+    ip6: Ipv6Addr::new(0xfd77, 7, 0, 0, 0, 0, 0, 1),
+    from: TAGGED_END,
+};
 
 /// Network namespaces of this process; removed when dropped.
 struct Namespaces {
@@ -41,7 +64,15 @@ impl Namespaces {
         ip(&["-n", appliance, "link", "set", APPLIANCE_END, "up"]);
         ip(&["-n", clients, "link", "set", CLIENT_END, "up"]);
         ip(&["-n", clients, "link", "set", "lo", "up"]);
-        ip(&["-n", clients, "address", "add", &format!("{CLIENT}/24"), "dev", CLIENT_END]);
+        let vlan = ["link", CLIENT_END, "name", TAGGED_END, "type", "vlan", "id", "7"];
+        ip(&[&["-n", clients, "link", "add"], &vlan[..]].concat());
+        ip(&["-n", clients, "link", "set", TAGGED_END, "up"]);
+        for (network, interface) in [("0", CLIENT_END), ("7", TAGGED_END)] {
+            let address = format!("10.77.{network}.2/24");
+            ip(&["-n", clients, "address", "add", &address, "dev", interface]);
+            let address = format!("fd77:{network}::2/64");
+            ip(&["-n", clients, "address", "add", &address, "dev", interface, "nodad"]);
+        }
         namespaces
     }
 }
@@ -63,9 +94,9 @@ pub struct Lan {
 /// Runs this test again in the clients' namespace, or says that it is skipped; `Some` in there.
 pub fn lan(test: &str, tag: &str) -> Option<Lan> {
     if let Ok(appliance) = std::env::var(INSIDE) {
-        // Without this the kernel leaves checksums to a device that does not exist: what the appliance
-        // gets would be wrong.
-        succeeded("ethtool", &["-K", CLIENT_END, "tx", "off"]);
+        // Without this the kernel leaves checksums and tags to a device that does not exist: what the
+        // appliance gets would be wrong.
+        succeeded("ethtool", &["-K", CLIENT_END, "tx", "off", "txvlan", "off"]);
         return Some(Lan { appliance });
     }
     if let Some(reason) = obstacle() {
