@@ -56,14 +56,12 @@ fn a_world_without_faults_is_at_rest_soon() {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    let mut lines = 0;
-    for seed in [1, 2, 3, 77, 1_000_003] {
+    for seed in [2, 3, 4, 77, 1_000_003] {
         let first = play(seed, 700, Mix::ALL, true);
         let second = play(seed, 700, Mix::ALL, true);
-        lines += first.trace.lines().count();
+        assert!(first.trace.lines().count() > 300, "it says what happens");
         assert_eq!(first, second);
     }
-    assert!(lines > 5 * 300, "it says what happens: {lines} lines");
     assert_ne!(play(1, 300, Mix::ALL, true).trace, play(2, 300, Mix::ALL, true).trace);
 }
 
