@@ -7,12 +7,13 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use mstream_pmem::MappedRegion;
+use mstream_pmem::AnyRegion;
 use mstream_pmem::format::{crc32c, record_bytes};
-use mstream_pmem::prepare::{DirConfig, open_dir};
+use mstream_pmem::prepare::{DirConfig, SyncConfig, open_dir};
 use mstream_pmem::region::Region;
+use mstream_pmem::staged::default_window_bytes;
 use mstream_pmem::wal::{AppendData, PublicationSlot, StreamSlot, TableLimits, Wal, WalConfig};
 
 const SEGMENT_BYTES: u64 = 32 << 20;
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// A region that is only copied to.
 struct Bare {
-    region: MappedRegion,
+    region: AnyRegion,
     at: u64,
 }
 
@@ -77,7 +78,7 @@ impl Bare {
 
 /// A log that is appended to.
 struct Log {
-    wal: Wal<MappedRegion>,
+    wal: Wal<AnyRegion>,
     stream: StreamSlot,
     publication: PublicationSlot,
 }
@@ -129,13 +130,17 @@ impl Log {
     }
 }
 
-fn open(dir: &Path) -> Result<(MappedRegion, Vec<u32>), Box<dyn Error>> {
+fn open(dir: &Path) -> Result<(AnyRegion, Vec<u32>), Box<dyn Error>> {
     let config = DirConfig {
         dir: dir.to_path_buf(),
         segment_bytes: SEGMENT_BYTES,
         segments: SEGMENTS,
         require: None,
         trust_host_pmem: false,
+        sync: Some(SyncConfig {
+            poll: Duration::from_micros(50),
+            window_bytes: default_window_bytes(SEGMENT_BYTES),
+        }),
     };
     let (region, mut slots, mut preparer) = open_dir(config)?;
     while preparer.has_next() {

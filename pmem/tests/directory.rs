@@ -22,30 +22,43 @@ fn a_second_lock_is_refused_with_the_holders_pid() {
     DirLock::take(dir.path()).expect("free again");
 }
 
-#[test]
-fn files_promise_process_and_no_more() {
-    for parent in ["/dev/shm", env!("CARGO_TARGET_TMPDIR")] {
-        let dir = tempfile::tempdir_in(parent).expect("a directory");
-        let config = dir_config(dir.path(), 1 << 20, 2);
-        for required in [Level::PmemEmulated, Level::MediaSync, Level::Pmem] {
-            for trust_host_pmem in [false, true] {
-                let config =
-                    DirConfig { require: Some(required), trust_host_pmem, ..config.clone() };
-                let refused = open_dir(config).expect_err("no MAP_SYNC here");
-                assert!(
-                    matches!(refused, DirError::Level { found: Level::Process, required: asked, .. }
-                        if asked == required),
-                    "{refused}"
-                );
-                assert!(refused.to_string().contains("gives level process"), "{refused}");
-            }
-        }
-        assert_eq!(names(dir.path()), Vec::<String>::new(), "a refusal leaves no file");
-        let config = DirConfig { require: Some(Level::Process), ..config };
-        let (region, _, _) = open_whole(config).expect("process is what there is");
-        assert_eq!(region.level(), Level::Process);
-        assert_eq!(names(dir.path()), ["00000000.seg", "00000001.seg"]);
+/// Opens a directory below `parent` with each level demanded: what it gives is found, and no more.
+fn gives(parent: &str, sync: bool, gives: Level, why: &str) {
+    let dir = tempfile::tempdir_in(parent).expect("a directory");
+    let mut config = dir_config(dir.path(), 1 << 20, 2);
+    if !sync {
+        config.sync = None;
     }
+    for required in [Level::PmemEmulated, Level::MediaSync, Level::Pmem] {
+        for trust_host_pmem in [false, true] {
+            if required <= gives {
+                continue;
+            }
+            let config = DirConfig { require: Some(required), trust_host_pmem, ..config.clone() };
+            let refused = open_dir(config).expect_err("no MAP_SYNC here");
+            assert!(
+                matches!(refused, DirError::Level { found, required: asked, .. }
+                    if asked == required && found == gives),
+                "{refused}"
+            );
+            let expected = format!("gives level {gives} ({why}), but [wal] require is {required}");
+            assert!(refused.to_string().ends_with(&expected), "{refused}");
+        }
+    }
+    assert_eq!(names(dir.path()), Vec::<String>::new(), "a refusal leaves no file");
+    let config = DirConfig { require: Some(gives), ..config };
+    let (region, _, _) = open_whole(config).expect("that is what there is");
+    assert_eq!(region.level(), gives);
+    assert_eq!(names(dir.path()), ["00000000.seg", "00000001.seg"]);
+}
+
+#[test]
+fn what_a_file_system_promises_is_found_out() {
+    gives("/dev/shm", true, Level::Process, "a file system in memory");
+    let ordinary = env!("CARGO_TARGET_TMPDIR");
+    gives(ordinary, true, Level::MediaSync, "an ordinary file, not persistent memory");
+    let unsynced = "an ordinary file, and [wal] sync is false";
+    gives(ordinary, false, Level::Process, unsynced);
 }
 
 #[test]
