@@ -171,7 +171,10 @@ impl Budget {
                 Medium::Tmpfs | Medium::Device => Source::Memory,
             };
             let taken = if medium == Medium::Device { 0 } else { taken(&dir).min(log_bytes) };
-            let what = format!("shard {number}: log in {}", dir.display());
+            // On ordinary files that are synced it is a copy, which stays there.
+            let staged = medium == Medium::Device && config.wal.sync.is_some();
+            let copy = if staged { "memory of the " } else { "" };
+            let what = format!("shard {number}: {copy}log in {}", dir.display());
             items.push(Item { what, bytes: log_bytes, taken, source });
         }
         Budget { items }

@@ -1,7 +1,7 @@
 //! The log of a shard at start: its directory, its recovery, its first segments.
 
 use mstream_controlplane::Config;
-use mstream_pmem::MappedRegion;
+use mstream_pmem::AnyRegion;
 use mstream_pmem::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
@@ -16,7 +16,7 @@ pub(crate) fn open(
     config: &Config,
     number: usize,
     time_ns: u64,
-) -> Result<(Wal<MappedRegion>, Preparer), Failure> {
+) -> Result<(Wal<AnyRegion>, Preparer), Failure> {
     let settings = &config.wal;
     let failed = |reason: String| format!("{}: {reason}", log_name(settings, number));
     let (region, mut slots, mut preparer) = open_dir(DirConfig {
@@ -25,6 +25,7 @@ pub(crate) fn open(
         segments: settings.segments,
         require: settings.require,
         trust_host_pmem: settings.trust_host_pmem,
+        sync: settings.sync,
     })
     .map_err(|error| error.to_string())?;
     // A start takes a segment that holds nothing.
@@ -57,7 +58,7 @@ pub(crate) fn open(
 }
 
 /// True if the slot holds a segment.
-fn in_use(region: &MappedRegion, slot: u32) -> bool {
+fn in_use(region: &AnyRegion, slot: u32) -> bool {
     let base = u64::from(slot) * region.slot_bytes();
     let header = |at| SegmentHeader::read(region.bytes(base + at, SEGMENT_HEADER_BYTES));
     SEGMENT_HEADER_AT.into_iter().any(|at| header(at).is_some())
@@ -70,7 +71,7 @@ pub(crate) fn random() -> Result<[u8; 16], Failure> {
     Ok(bytes)
 }
 
-fn tell(config: &Config, number: usize, wal: &Wal<MappedRegion>, report: &RecoveryReport) {
+fn tell(config: &Config, number: usize, wal: &Wal<AnyRegion>, report: &RecoveryReport) {
     let name = log_name(&config.wal, number);
     let (level, epoch) = (wal.level(), wal.epoch());
     if report.new_log {
