@@ -211,6 +211,12 @@ impl MappedRegion {
     pub(crate) fn new(reservation: Arc<Reservation>, level: Level) -> MappedRegion {
         MappedRegion { reservation, level, stores: Stores::detect(), barriers: 0 }
     }
+
+    /// The same region as if its medium were of this level: to measure what that costs, on memory that is there.
+    #[cfg(feature = "planted")]
+    pub fn forced(self, level: Level) -> MappedRegion {
+        MappedRegion { level, ..self }
+    }
 }
 
 impl Region for MappedRegion {
