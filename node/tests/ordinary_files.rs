@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -43,6 +44,74 @@ fn the_level_is_media_sync_unless_that_is_not_wanted() {
     let node = setting.start();
     assert!(metrics(&node).contains("mstream_shard_level{shard=\"0\"} 1\n"));
     holds_exactly(connect::udp(setting.shard()).expect("a client"), 2_000);
+    node.stop();
+}
+
+/// A small disk, mounted for one test.
+struct Disk {
+    dir: tempfile::TempDir,
+    _image: tempfile::NamedTempFile,
+}
+
+impl Disk {
+    /// None, and a word about it, where mounting is not allowed.
+    fn new(test: &str, bytes: u64) -> Option<Disk> {
+        let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a file");
+        image.as_file().set_len(bytes).expect("a size");
+        let made =
+            Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(image.path()).status();
+        assert!(made.expect("mkfs.ext4 runs").success());
+        let mount =
+            Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(dir.path()).output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Disk { dir, _image: image });
+        }
+        eprintln!("SKIP {test}: a file cannot be mounted");
+        None
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.dir.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_messages_loses_none_and_takes_more_when_there_is_room() {
+    let test = "a_full_disk_refuses_messages_loses_none_and_takes_more_when_there_is_room";
+    let Some(disk) = Disk::new(test, 16 << 20) else { return };
+    let ballast = disk.dir.path().join("ballast");
+    // Room for fewer segments than the eight that the log may have.
+    fs::write(&ballast, vec![1; 8 << 20]).expect("room for it");
+    let setting = Setting::socket().log_in(&disk.dir.path().join("log"));
+    let node = setting.start();
+    let mut traffic = udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").reading(
+        "s",
+        From::Earliest,
+        4096,
+    );
+    let deadline = Instant::now() + PATIENCE;
+    let refused = |node: &Node| {
+        let text = metrics(node);
+        let line = "mstream_shard_refusals_total{shard=\"0\",reason=\"log_full\"} ";
+        text.lines().any(|metric| metric.strip_prefix(line).is_some_and(|count| count != "0"))
+    };
+    while !refused(&node) {
+        assert!(Instant::now() < deadline, "never full; {:?}", traffic.seen);
+        traffic.publish(500);
+        for _ in 0..200 {
+            traffic.poll();
+        }
+    }
+    let line = node.wait_line("cannot make a segment");
+    assert!(line.contains("No space left on device"), "{line}");
+    // What was not taken at once is, and all that was taken is read: from a log that makes do with what it has.
+    traffic.settle();
+    traffic.publish_all(1_000);
+    fs::remove_file(&ballast).expect("there");
+    node.wait_line("segments can be made again");
+    traffic.publish_all(1_000);
     node.stop();
 }
 

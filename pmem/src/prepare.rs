@@ -161,7 +161,7 @@ pub struct DirConfig {
 /// How ordinary files are synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncConfig {
-    /// How often the sync thread looks for work when it has none.
+    /// How often the sync thread looks for work when it has none; after a hundred looks in vain eight times as rarely.
     pub poll: Duration,
     /// Bytes that may be written and not yet be synced: a multiple of 64.
     pub window_bytes: u64,

@@ -138,7 +138,7 @@ impl StagedRegion {
     #[inline]
     fn note(&mut self, at: u64, len: usize) {
         let end = at + len as u64;
-        self.promised.check(at, end, self.shared.completed());
+        self.promised.check(at, end, || self.shared.completed());
         match &mut self.open {
             // A file's range ends where the file does.
             Some(open) if open.end == at && !at.is_multiple_of(self.memory.slot_bytes()) => {

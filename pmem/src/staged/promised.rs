@@ -27,10 +27,11 @@ impl Promised {
 
     /// Panics if bytes `at` to `end` are still to be covered.
     #[inline]
-    pub(super) fn check(&mut self, _at: u64, _end: u64, _completed: Barrier) {
+    pub(super) fn check(&mut self, _at: u64, _end: u64, _completed: impl FnOnce() -> Barrier) {
         #[cfg(debug_assertions)]
         {
-            while self.ranges.front().is_some_and(|range| range.2 <= _completed) {
+            let completed = _completed();
+            while self.ranges.front().is_some_and(|range| range.2 <= completed) {
                 self.ranges.pop_front();
             }
             let overlapped = self.ranges.iter().find(|range| range.0 < _end && _at < range.1);

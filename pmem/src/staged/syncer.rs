@@ -14,6 +14,10 @@ use crate::region::Barrier;
 use crate::staged::media::Media;
 use crate::staged::plan::{Handover, Plan, Step};
 
+/// After so many looks in vain the thread looks only every so many intervals: each look costs some microseconds.
+const PATIENT: u32 = 100;
+const LAZY: u32 = 8;
+
 /// What shard and sync thread share beside the memory.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -123,18 +127,22 @@ impl<M: Media> Syncer<M> {
     }
 
     /// Serves until told to stop, and then until all that was handed over before is done. Looks every `poll` when there
-    /// is nothing to do: the shard wakes nobody.
+    /// is nothing to do, and more rarely after many looks in vain: the shard wakes nobody.
     pub(super) fn run(mut self, poll: Duration) {
         let shared = Arc::clone(&self.shared);
         let served = catch_unwind(AssertUnwindSafe(|| {
+            let mut vain = 0_u32;
             loop {
                 // Looked at first: what was handed over before it was set is seen by the steps.
                 let stops = self.shared.stop.load(Ordering::Acquire);
-                while self.step() {}
+                vain = vain.saturating_add(1);
+                while self.step() {
+                    vain = 0;
+                }
                 if stops {
                     return;
                 }
-                std::thread::sleep(poll);
+                std::thread::sleep(if vain < PATIENT { poll } else { poll * LAZY });
             }
         }));
         if served.is_err() {

@@ -325,7 +325,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 "integer",
                 Is("50"),
                 "1 to 10000",
-                "How often, in microseconds, the thread that syncs a log looks for work when it has none.",
+                "How often, in microseconds, the thread that syncs a log looks for work when it has none; after a \
+                 hundred looks in vain eight times as rarely.",
             ),
             key(
                 "ready_segments",
