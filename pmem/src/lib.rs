@@ -14,7 +14,7 @@ pub mod index;
 #[expect(unsafe_code, reason = "mapped memory")]
 mod mapped;
 #[expect(unsafe_code, reason = "advice about pages is a system call")]
-mod pages;
+pub mod pages;
 pub mod places;
 #[cfg(feature = "planted")]
 pub mod planted;

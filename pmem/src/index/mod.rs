@@ -60,6 +60,12 @@ impl Index {
         self.arena.free_leaves > 0 && self.arena.free_inner > MAX_HEIGHT
     }
 
+    /// Bytes of the nodes in use.
+    pub fn bytes_used(&self) -> u64 {
+        let (leaves, inner) = self.arena.nodes_out();
+        (leaves * size_of::<nodes::Leaf>() + inner * size_of::<nodes::Inner>()) as u64
+    }
+
     /// True when room runs short.
     #[inline]
     pub(crate) fn is_short(&self) -> bool {

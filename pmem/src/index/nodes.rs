@@ -1,5 +1,7 @@
 //! Nodes of the index and the arena that they come from.
 
+use crate::pages::vec_with_room;
+
 /// Entries of a leaf.
 pub(super) const LEAF: u64 = 8;
 /// Children of an inner node.
@@ -141,15 +143,13 @@ impl Arena {
     /// An arena whose memory is there: in huge pages where the system gives them.
     pub(super) fn new(size: ArenaSize) -> Arena {
         let mut arena = Arena {
-            leaves: Vec::with_capacity(size.leaves),
-            inner: Vec::with_capacity(size.inner),
+            leaves: vec_with_room(size.leaves),
+            inner: vec_with_room(size.inner),
             first_free_leaf: NONE,
             first_free_inner: NONE,
             free_leaves: 0,
             free_inner: 0,
         };
-        crate::pages::prefer_huge_pages(arena.leaves.spare_capacity_mut());
-        crate::pages::prefer_huge_pages(arena.inner.spare_capacity_mut());
         arena.grow(size.leaves, size.inner);
         arena
     }
@@ -227,7 +227,7 @@ impl Arena {
         self.free_inner += 1;
     }
 
-    #[cfg(test)]
+    /// Leaves and inner nodes in use.
     pub(super) fn nodes_out(&self) -> (usize, usize) {
         (self.leaves.len() - self.free_leaves, self.inner.len() - self.free_inner)
     }
