@@ -61,6 +61,7 @@ impl Disk {
         let made =
             Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(image.path()).status();
         assert!(made.expect("mkfs.ext4 runs").success());
+        let dir = tempfile::tempdir().expect("a directory");
         let mount =
             Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(dir.path()).output();
         if mount.is_ok_and(|output| output.status.success()) {
