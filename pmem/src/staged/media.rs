@@ -34,7 +34,7 @@ impl Files {
 
     /// Announces the file of a slot, before the slot is.
     pub(crate) fn add(&self, slot: u32, file: File) {
-        // A slot that is tried again keeps its first file, which is the same one.
+        // A slot is made once, so there is none yet.
         let _ = self.slots[slot as usize].set(file);
     }
 
