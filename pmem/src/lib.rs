@@ -9,6 +9,7 @@ mod append;
 mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
+mod device;
 pub mod format;
 mod index;
 #[expect(unsafe_code, reason = "mapped memory")]

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::mapped::{ALIGNMENT, MappedRegion, Reservation, probe_level};
+use crate::mapped::{ALIGNMENT, MappedRegion, Medium, Reservation, probe_level};
 use crate::region::Level;
 
 /// hugetlbfs's magic number in statfs (statfs(2)).
@@ -65,12 +65,14 @@ pub enum DirError {
         slots: u32,
     },
     /// The medium gives less than what was demanded.
-    #[error("{path}: gives level {found}, but [wal] require is {required}")]
+    #[error("{path}: gives level {found} ({why}), but [wal] require is {required}")]
     Level {
         /// The directory.
         path: PathBuf,
         /// What it gives.
         found: Level,
+        /// Why not more.
+        why: String,
         /// What was demanded.
         required: Level,
     },
@@ -143,7 +145,8 @@ pub struct DirConfig {
     pub segments: u32,
     /// The least level that will do.
     pub require: Option<Level>,
-    /// A pmem device under a hypervisor counts as pmem.
+    /// Persistent memory counts as such whatever speaks against it: a hypervisor underneath, a module that is not
+    /// armed, memory that only a kernel argument calls persistent.
     pub trust_host_pmem: bool,
 }
 
@@ -152,7 +155,7 @@ pub struct DirConfig {
 pub struct Preparer {
     config: DirConfig,
     reservation: Arc<Reservation>,
-    map_sync: bool,
+    medium: Medium,
     next: u32,
 }
 
@@ -171,18 +174,19 @@ pub fn open_dir(config: DirConfig) -> Result<(MappedRegion, Vec<u32>, Preparer),
         return Err(DirError::HugePage { path: dir.clone(), page });
     }
     let page = huge_page.unwrap_or(0).max(ALIGNMENT);
-    let (level, map_sync) = probe_level(dir, page, config.trust_host_pmem)
+    let medium = probe_level(dir, page, config.trust_host_pmem)
         .map_err(failed(dir, "finding out its level"))?;
+    let level = medium.level;
     if let Some(required) = config.require
         && level < required
     {
-        return Err(DirError::Level { path: dir.clone(), found: level, required });
+        let why = medium.why;
+        return Err(DirError::Level { path: dir.clone(), found: level, why, required });
     }
     let reservation = Reservation::new(config.segments, config.segment_bytes, page)
         .map_err(failed(dir, "reserving addresses"))?;
     let reservation = Arc::new(reservation);
-    let mut preparer =
-        Preparer { reservation: Arc::clone(&reservation), map_sync, next: 0, config };
+    let mut preparer = Preparer { reservation: Arc::clone(&reservation), medium, next: 0, config };
     let mut slots = Vec::new();
     while preparer.path(preparer.next).exists() {
         slots.push(preparer.prepare_next()?);
@@ -192,6 +196,12 @@ pub fn open_dir(config: DirConfig) -> Result<(MappedRegion, Vec<u32>, Preparer),
 }
 
 impl Preparer {
+    /// In words why the directory's level is not `pmem`, or what speaks against it and is trusted
+    /// ([`DirConfig::trust_host_pmem`]); empty when there is nothing to say.
+    pub fn why(&self) -> &str {
+        &self.medium.why
+    }
+
     /// True while there is a slot that was not made yet.
     pub fn has_next(&self) -> bool {
         self.next < self.config.segments
@@ -223,7 +233,9 @@ impl Preparer {
             return Err(DirError::Size { path, found, expected });
         }
         allocate(&file, expected).map_err(failed(&path, "allocating the segment"))?;
-        self.reservation.map(slot, &file, self.map_sync).map_err(failed(&path, "mapping"))?;
+        self.reservation
+            .map(slot, &file, self.medium.map_sync)
+            .map_err(failed(&path, "mapping"))?;
         self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
         self.next += 1;
         Ok(slot)

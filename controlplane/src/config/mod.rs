@@ -215,7 +215,7 @@ pub struct Wal {
     pub segments: u32,
     /// The least durability level that will do.
     pub require: Option<Level>,
-    /// A persistent memory device under a hypervisor counts as one.
+    /// Persistent memory counts as such under a hypervisor, on modules that are not armed and on `memmap=` regions.
     pub trust_host_pmem: bool,
     /// Segments kept ready to be written to.
     pub ready_segments: u32,

@@ -1,0 +1,149 @@
+# Small virtual machines under QEMU, shared by scripts/guest-*: packages, kernel, initramfs, boot. Sourced after
+# host.sh. Nothing is installed for the kernel's sake: its package is unpacked into $guest.
+# shellcheck shell=bash
+
+guest=${CARGO_TARGET_DIR:-$repo/target}/guest
+# Process of the running machine, if any.
+vm=
+
+# Ends the script, well, for want of something that this host cannot give.
+skip_all() {
+    skip "${0##*/}" "${1#"${0##*/}: "}"
+    exit 0
+}
+
+# Installs packages among the arguments that are missing; skips the script if that fails.
+need_guest_packages() {
+    local reason
+    mkdir -p "$guest" "$repo/target"
+    { reason=$(need_packages "$@" 2>&1 >&3); } 3>&1 || skip_all "$reason"
+}
+
+# Unpacks Debian's kernel for virtual machines; its image is $kernel and its modules are below $kernel_modules.
+need_kernel() {
+    local root=$guest/kernel name
+    if [ ! -e "$root/complete" ]; then
+        rm -rf "$root"
+        mkdir -p "$root"
+        name=$(kernel_package)
+        if [ -z "$name" ] && [ "$(id -u)" -eq 0 ]; then
+            apt-get update -q >"$root/apt.log" 2>&1 || skip_all "apt-get update failed, see $root/apt.log"
+            name=$(kernel_package)
+        fi
+        [ -n "$name" ] || skip_all "no package linux-image-cloud-amd64"
+        echo "fetching $name"
+        (cd "$root" && apt-get download -q "$name" >>apt.log 2>&1) || skip_all "apt-get download $name failed, see $root/apt.log"
+        dpkg-deb -x "$root/$name"_*.deb "$root"
+        touch "$root/complete"
+    fi
+    kernel=$(echo "$root"/boot/vmlinuz-*)
+    kernel_modules=$(echo "$root"/lib/modules/*/kernel)
+}
+
+# Name of the package that linux-image-cloud-amd64 stands for.
+kernel_package() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+        awk '$1 == "Depends:" && $2 ~ /^linux-image-/ {print $2; exit}'
+}
+
+# new_root: an empty root file system at $root, with busybox.
+new_root() {
+    root=$guest/root
+    rm -rf "$root"
+    mkdir -p "$root"/{bin,dev,etc,lib,lib64,mnt,modules,proc,run,sys,tmp}
+    cp /bin/busybox "$root/bin/"
+}
+
+# add_programs PATH...: programs of this host, into /bin, with the libraries they need.
+add_programs() {
+    local program library
+    for program in "$@"; do
+        cp -L "$program" "$root/bin/"
+        # A library stands where the program was linked to look for it; ld.so searches /lib by itself.
+        ldd "$program" | awk '/=> \// {print $3} $1 ~ /^\// {print $1}' | while read -r library; do
+            case $library in
+                */ld-linux*) cp -L "$library" "$root/lib64/" ;;
+                *) cp -L "$library" "$root/lib/" ;;
+            esac
+        done
+    done
+}
+
+# add_modules NAME...: modules of the kernel, which init loads in this order.
+add_modules() {
+    local name found number=10
+    for name in "$@"; do
+        found=$(find "$kernel_modules" -name "$name.ko*")
+        [ -n "$found" ] || die "the kernel has no module $name"
+        cp "$found" "$root/modules/$number-$name.ko"
+        number=$((number + 1))
+    done
+}
+
+# pack_root INIT: $initramfs, of $root with this script as its init.
+pack_root() {
+    initramfs=$guest/initramfs
+    cp "$1" "$root/init"
+    chmod 755 "$root/init"
+    (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$initramfs"
+}
+
+# boot ARGUMENTS QEMU-OPTION...: starts a machine, $vm, with these arguments for its kernel. Its console goes to
+# $guest/console and its second serial port to $guest/out, both emptied first.
+boot() {
+    local arguments=$1
+    shift
+    rm -f "$guest/out" "$guest/console"
+    qemu-system-x86_64 -no-user-config -nodefaults -display none -no-reboot \
+        -kernel "$kernel" -initrd "$initramfs" -append "console=ttyS0 panic=-1 quiet $arguments" \
+        -serial "file:$guest/console" -serial "file:$guest/out" \
+        "$@" </dev/null >"$guest/qemu.log" 2>&1 &
+    vm=$!
+}
+
+# kill_vm: as if the power went.
+kill_vm() {
+    [ -n "$vm" ] || return 0
+    kill -9 "$vm" 2>/dev/null || true
+    wait "$vm" 2>/dev/null || true
+    vm=
+}
+
+# vm_failed WHAT: says what the machine said, and ends.
+vm_failed() {
+    kill_vm
+    tail -n 20 "$guest/qemu.log" "$guest/console" "$guest/out" >&2 || true
+    die "$1"
+}
+
+# wait_for PATTERN SECONDS: until a line of $guest/out matches. A line may still be growing: match its end.
+wait_for() {
+    local tick
+    for ((tick = 0; tick < $2 * 10; tick++)); do
+        if grep -q -s -E "$1" "$guest/out"; then
+            return
+        fi
+        kill -0 "$vm" 2>/dev/null || vm_failed "the machine ended before it said '$1'"
+        sleep 0.1
+    done
+    vm_failed "the machine did not say '$1' within $2 s"
+}
+
+# wait_off SECONDS: until the machine has powered itself off.
+wait_off() {
+    local tick
+    for ((tick = 0; tick < $1 * 10; tick++)); do
+        if ! kill -0 "$vm" 2>/dev/null; then
+            wait "$vm" || vm_failed "QEMU failed"
+            vm=
+            return
+        fi
+        sleep 0.1
+    done
+    vm_failed "the machine is still running after $1 s"
+}
+
+# expect LINE: a whole line of what the machine said.
+expect() {
+    grep -qxF -- "$1" "$guest/out" || vm_failed "expected of the machine: $1"
+}
