@@ -56,27 +56,39 @@ new_root() {
 
 # add_programs PATH...: programs of this host, into /bin, with the libraries they need.
 add_programs() {
-    local program library
+    local program
     for program in "$@"; do
         cp -L "$program" "$root/bin/"
-        # A library stands where the program was linked to look for it; ld.so searches /lib by itself.
-        ldd "$program" | awk '/=> \// {print $3} $1 ~ /^\// {print $1}' | while read -r library; do
-            case $library in
-                */ld-linux*) cp -L "$library" "$root/lib64/" ;;
-                *) cp -L "$library" "$root/lib/" ;;
-            esac
-        done
+        add_libraries "$program"
     done
 }
 
-# add_modules NAME...: modules of the kernel, which init loads in this order.
+# add_libraries PATH: the libraries that a program or library needs.
+add_libraries() {
+    local library
+    ldd "$1" | awk '/=> \// {print $3} $1 ~ /^\// {print $1}' | while read -r library; do
+        case $library in
+            */ld-linux*) cp -L "$library" "$root/lib64/" ;;
+            # ld.so searches /lib by itself.
+            *) cp -L "$library" "$root/lib/" ;;
+        esac
+    done
+}
+
+# add_modules NAME...: modules of the kernel and those that they need, in the order in which init loads them.
 add_modules() {
-    local name found number=10
+    local name found depends number
     for name in "$@"; do
-        found=$(find "$kernel_modules" -name "$name.ko*")
+        # A module's name has _ where its file may have -.
+        name=${name//-/_}
+        [ -z "$(find "$root/modules" -name "*-$name.ko")" ] || continue
+        found=$(find "$kernel_modules" -name "${name//_/[_-]}.ko*")
         [ -n "$found" ] || die "the kernel has no module $name"
-        cp "$found" "$root/modules/$number-$name.ko"
-        number=$((number + 1))
+        depends=$(modinfo -F depends "$found")
+        # shellcheck disable=SC2086 # a list of names
+        add_modules ${depends//,/ }
+        number=$(find "$root/modules" -type f | wc -l)
+        cp "$found" "$root/modules/$((number + 10))-$name.ko"
     done
 }
 
@@ -89,13 +101,14 @@ pack_root() {
 }
 
 # boot ARGUMENTS QEMU-OPTION...: starts a machine, $vm, with these arguments for its kernel. Its console goes to
-# $guest/console and its second serial port to $guest/out, both emptied first.
+# $guest/console and its second serial port to $guest/out, both emptied first. The kernel does not test its timer: on a
+# busy host that may fail.
 boot() {
     local arguments=$1
     shift
     rm -f "$guest/out" "$guest/console"
     qemu-system-x86_64 -no-user-config -nodefaults -display none -no-reboot \
-        -kernel "$kernel" -initrd "$initramfs" -append "console=ttyS0 panic=-1 quiet $arguments" \
+        -kernel "$kernel" -initrd "$initramfs" -append "console=ttyS0 panic=-1 quiet no_timer_check $arguments" \
         -serial "file:$guest/console" -serial "file:$guest/out" \
         "$@" </dev/null >"$guest/qemu.log" 2>&1 &
     vm=$!
