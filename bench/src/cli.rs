@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mstream_client::{From, StreamRef};
 
+use crate::log::{IndexArgs, RecoveryArgs, WalArgs};
+
 /// Measures MemoryStreamer: latency and throughput beside the raw port's floor; plain clients; market data
 /// to publish.
 #[derive(Debug, Parser)]
@@ -32,6 +34,12 @@ pub(crate) enum Command {
     Throughput(MeasureArgs),
     /// Floor, latency, throughput in full datagrams and with one message in each.
     All(MeasureArgs),
+    /// Appending to the log, beside a bare streaming copy and a fence in the same run.
+    Wal(WalArgs),
+    /// Reading a log again at start.
+    Recovery(RecoveryArgs),
+    /// Finding a record by stream and offset.
+    Index(IndexArgs),
     /// Publishes messages to a running appliance until all are acknowledged.
     Publish(PublishArgs),
     /// Reads a stream of a running appliance and checks its offsets.

@@ -21,7 +21,8 @@ impl RecordAt {
         RecordAt((address / LINE) as u32)
     }
 
-    pub(crate) fn address(self) -> u64 {
+    /// Byte of the region where it begins.
+    pub fn address(self) -> u64 {
         u64::from(self.0) * LINE
     }
 }

@@ -23,12 +23,15 @@ use std::collections::BTreeMap;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, ValueEnum};
 
-use self::cores::Cores;
+pub(crate) use self::clock::Clock;
+pub(crate) use self::cores::{Cores, Pinned};
 use self::driver::Load;
+pub(crate) use self::figures::Percentiles;
 use self::figures::{Figures, Given, Report};
-use self::host::Host;
+pub(crate) use self::host::Host;
 use self::plot::Curve;
 use self::run::{Plan, message_bytes};
+pub(crate) use self::setting::log_parent;
 pub(crate) use self::udp_echo::run as udp_echo;
 use self::veth::Veth;
 use crate::cli::{Cli, MeasureArgs, PortKind};

@@ -131,9 +131,7 @@ impl Bench<'_> {
     ) -> Result<Measured, Failure> {
         let Plan { args, interrupt, veth, .. } = self.plan;
         let program = node::program()?;
-        let hugetlbfs = std::env::var_os("MSTREAM_HUGETLBFS");
-        let setting =
-            Setting::new(args.port, self.cores, args.wal.as_deref(), hugetlbfs.as_deref())?;
+        let setting = Setting::new(args.port, self.cores, args.wal.as_deref())?;
         let start = |role| {
             let place = setting.place(role)?;
             let is_echo = role == Role::Echo;
