@@ -106,12 +106,20 @@ pack_root() {
 boot() {
     local arguments=$1
     shift
-    rm -f "$guest/out" "$guest/console"
+    rm -f "$guest/out" "$guest/console" "$guest/monitor.in" "$guest/monitor.out"
+    mkfifo "$guest/monitor.in" "$guest/monitor.out"
     qemu-system-x86_64 -no-user-config -nodefaults -display none -no-reboot \
         -kernel "$kernel" -initrd "$initramfs" -append "console=ttyS0 panic=-1 quiet no_timer_check $arguments" \
         -serial "file:$guest/console" -serial "file:$guest/out" \
+        -chardev "pipe,id=monitor,path=$guest/monitor" -mon chardev=monitor \
         "$@" </dev/null >"$guest/qemu.log" 2>&1 &
     vm=$!
+}
+
+# tell_qemu COMMAND: to the monitor of the running machine.
+tell_qemu() {
+    # A pipe that nobody reads keeps its writer waiting.
+    timeout 10 tee "$guest/monitor.in" <<<"$1" >/dev/null || vm_failed "QEMU's monitor takes no command"
 }
 
 # kill_vm: as if the power went.
