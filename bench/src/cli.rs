@@ -71,6 +71,15 @@ pub(crate) enum PortKind {
     Socket,
 }
 
+/// What the floor under `--port af-xdp` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Floor {
+    /// A kernel UDP socket that sends datagrams back.
+    Kernel,
+    /// The same AF_XDP port that sends frames back: nothing behind such a port can be faster.
+    Port,
+}
+
 /// Other systems that are measured in turns with the appliance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PeerKind {
@@ -118,6 +127,9 @@ pub(crate) struct MeasureArgs {
     /// Port between client and appliance
     #[arg(long, value_enum, default_value = "memif")]
     pub(crate) port: PortKind,
+    /// With --port af-xdp: what sends back what the floor is measured with
+    #[arg(long, value_enum, default_value = "kernel")]
+    pub(crate) floor: Floor,
     /// Measure other systems in turns with the appliance; needs --port af-xdp
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "rate")]
     pub(crate) peers: Vec<PeerKind>,
