@@ -12,32 +12,42 @@ skip_all() {
     exit 0
 }
 
+# Makes $guest, for one script at a time.
+take_guest() {
+    mkdir -p "$guest" "$repo/target"
+    exec 8>"$guest/lock"
+    flock -n 8 || die "another script is using $guest"
+}
+
 # Installs packages among the arguments that are missing; skips the script if that fails.
 need_guest_packages() {
     local reason
-    mkdir -p "$guest" "$repo/target"
     { reason=$(need_packages "$@" 2>&1 >&3); } 3>&1 || skip_all "$reason"
 }
 
 # Unpacks Debian's kernel for virtual machines; its image is $kernel and its modules are below $kernel_modules.
 need_kernel() {
-    local root=$guest/kernel name
+    local root=$guest/kernel
     if [ ! -e "$root/complete" ]; then
         rm -rf "$root"
         mkdir -p "$root"
-        name=$(kernel_package)
-        if [ -z "$name" ] && [ "$(id -u)" -eq 0 ]; then
-            apt-get update -q >"$root/apt.log" 2>&1 || skip_all "apt-get update failed, see $root/apt.log"
-            name=$(kernel_package)
-        fi
-        [ -n "$name" ] || skip_all "no package linux-image-cloud-amd64"
-        echo "fetching $name"
-        (cd "$root" && apt-get download -q "$name" >>apt.log 2>&1) || skip_all "apt-get download $name failed, see $root/apt.log"
-        dpkg-deb -x "$root/$name"_*.deb "$root"
+        # The lists of packages may be missing, or older than what the servers still have.
+        fetch_kernel "$root" || { [ "$(id -u)" -eq 0 ] && apt-get update -q >>"$root/apt.log" 2>&1 && fetch_kernel "$root"; } ||
+            skip_all "the kernel cannot be had (package linux-image-cloud-amd64), see $root/apt.log"
+        dpkg-deb -x "$root"/linux-image-*.deb "$root"
         touch "$root/complete"
     fi
     kernel=$(echo "$root"/boot/vmlinuz-*)
     kernel_modules=$(echo "$root"/lib/modules/*/kernel)
+}
+
+# fetch_kernel FOLDER: the package that linux-image-cloud-amd64 stands for.
+fetch_kernel() {
+    local name
+    name=$(kernel_package)
+    [ -n "$name" ] || return
+    echo "fetching $name"
+    (cd "$1" && apt-get download -q "$name" >>apt.log 2>&1)
 }
 
 # Name of the package that linux-image-cloud-amd64 stands for.
