@@ -11,6 +11,7 @@ mod append;
 mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
+mod device;
 pub mod format;
 pub mod index;
 #[expect(unsafe_code, reason = "mapped memory")]
