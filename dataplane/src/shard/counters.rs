@@ -92,6 +92,8 @@ refusals! {
     Fenced = "fenced",
     /// The log had no room: the publisher sends again.
     LogFull = "log_full",
+    /// What waits to be synced is as much as may wait: the publisher sends again.
+    SyncWindow = "sync_window",
     /// The log's medium failed: nothing is taken until the node is started again.
     LogPoisoned = "log_poisoned",
     /// Too many records wait for the watermark: the publisher sends again.

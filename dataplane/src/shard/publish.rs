@@ -298,7 +298,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 return false;
             }
             // Back-pressure: nothing is said, the publisher sends again later.
-            Err(_) => {
+            Err(AppendError::Window) => {
+                self.counters.refuse(Refusal::SyncWindow);
+                return false;
+            }
+            Err(AppendError::Full | AppendError::TableFull(_)) => {
                 self.counters.refuse(Refusal::LogFull);
                 return false;
             }
