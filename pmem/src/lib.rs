@@ -4,13 +4,17 @@
 //! directory of segment files as one; [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of
 //! one shard, in the format of `docs/wal-format.md`.
 
+pub mod accept;
 mod append;
 #[expect(unsafe_code, reason = "checksums by the processor's instruction")]
 mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
+mod fault;
 pub mod format;
+mod holes;
 pub mod index;
+pub mod inspect;
 #[expect(unsafe_code, reason = "mapped memory")]
 mod mapped;
 #[expect(unsafe_code, reason = "advice about pages is a system call")]
@@ -28,7 +32,13 @@ pub mod region;
 mod retire;
 mod scan;
 pub mod sim;
+mod slots;
+mod survey;
 mod tables;
 pub mod wal;
 
+pub use fault::{Fault, Missing};
+pub use holes::{Hole, holes_in};
 pub use mapped::MappedRegion;
+pub use scan::Misfit;
+pub use survey::{Damage, DamageKind};

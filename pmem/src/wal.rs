@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
+use crate::fault::Fault;
 use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
-use crate::index::Index;
+use crate::index::{ArenaSize, Index};
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
 use crate::tables::Tables;
@@ -51,6 +52,9 @@ pub enum AppendError {
         /// Most bytes a record may have.
         limit: u64,
     },
+    /// The log is damaged and takes nothing: an operator has to decide.
+    #[error("the log is damaged and takes nothing (FAULT)")]
+    Fault,
     /// W bytes, or the opening of the next segment, wait for a barrier to complete: try again later.
     #[error("too much waits for a barrier")]
     Window,
@@ -156,6 +160,12 @@ pub struct Wal<R: Region> {
     pub(crate) unreadable: Option<RecordAt>,
     pub(crate) growth: Growth,
     pub(crate) possible_loss: bool,
+    /// Why the log takes nothing.
+    pub(crate) fault: Option<Box<Fault>>,
+    /// Records are missing between sound ones.
+    pub(crate) holes: bool,
+    /// Addresses between which nothing in a segment counts, in the order of the segments: accepted losses, or damage.
+    pub(crate) gaps: Vec<(u64, u64)>,
     /// While rolling: how many copies of the next segment's header were written.
     pub(crate) header_copies: Option<usize>,
     /// Most bytes a record may have.
@@ -197,6 +207,16 @@ pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 impl<R: Region> Wal<R> {
     pub(crate) fn new(region: R, config: WalConfig, names: LogNames) -> Wal<R> {
+        let arena = config.tables.arena(region.slots(), region.slot_bytes());
+        Wal::with_index(region, config, names, arena)
+    }
+
+    pub(crate) fn with_index(
+        region: R,
+        config: WalConfig,
+        names: LogNames,
+        arena: ArenaSize,
+    ) -> Wal<R> {
         let limits = config.tables;
         let room = region.slot_bytes() - SEGMENT_DATA_AT - ROLL_BYTES;
         Wal {
@@ -204,7 +224,7 @@ impl<R: Region> Wal<R> {
             secret: names.secret,
             epoch: 0,
             tables: Tables::new(limits),
-            index: Index::new(limits.arena(region.slots(), region.slot_bytes())),
+            index: Index::new(arena),
             segments: VecDeque::with_capacity(region.slots() as usize + 1),
             ready: VecDeque::with_capacity(region.slots() as usize + 1),
             slots_made: 0,
@@ -213,6 +233,9 @@ impl<R: Region> Wal<R> {
             unreadable: None,
             growth: Growth::default(),
             possible_loss: false,
+            fault: None,
+            holes: false,
+            gaps: Vec::new(),
             header_copies: None,
             record_limit: room.min(region.window_bytes()),
             window_bytes: region.window_bytes(),
@@ -262,6 +285,9 @@ impl<R: Region> Wal<R> {
 
     /// Slots that the housekeeper is to make now.
     pub fn slots_wanted(&self) -> u32 {
+        if self.fault.is_some() {
+            return 0;
+        }
         let target = self.config.ready_segments + self.reserve;
         // A log that gave up waiting recycles, and still takes a slot as soon as one can be made.
         let least = u32::from(self.growth == Growth::Settled);
@@ -307,6 +333,11 @@ impl<R: Region> Wal<R> {
     /// be missing.
     pub fn possible_loss(&self) -> bool {
         self.possible_loss
+    }
+
+    /// Why the log is in the state FAULT, if it is: read-only, with what is sound.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_deref()
     }
 
     /// Ids of the streams that the log holds anything of.
