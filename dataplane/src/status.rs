@@ -42,6 +42,8 @@ pub struct LogStatus {
     pub possible_loss: bool,
     /// Where recycling stopped at a record that cannot be read.
     pub unreadable_at: Option<u64>,
+    /// The log is damaged and read-only.
+    pub fault: bool,
 }
 
 /// [`LogStatus`] in cells; the place of the unreadable record is a position.
@@ -51,6 +53,7 @@ struct LogCells {
     epoch: AtomicU64,
     log_id: [AtomicU64; 2],
     possible_loss: AtomicU64,
+    fault: AtomicU64,
 }
 
 /// [`PollTimes`] in cells.
@@ -169,6 +172,7 @@ impl Status {
             epoch: load(&self.log.epoch) as u32,
             log_id,
             possible_loss: load(&self.log.possible_loss) != 0,
+            fault: load(&self.log.fault) != 0,
             unreadable_at: Some(self.position("unreadable_at")).filter(|at| *at != 0),
         }
     }
@@ -227,6 +231,7 @@ impl LogCells {
             store(cell, u64::from_le_bytes(*bytes));
         }
         store(&self.possible_loss, wal.possible_loss().into());
+        store(&self.fault, wal.fault().is_some().into());
     }
 }
 

@@ -9,6 +9,7 @@ mod catalogue;
 mod control;
 mod devices;
 mod echo;
+mod lack;
 mod link;
 mod log;
 mod logging;

@@ -3,7 +3,7 @@
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::StreamSlot;
-use mstream_wire::{Code, DataHeader, DatagramWriter, FrameHead, rewrite_as_deliver};
+use mstream_wire::{Code, DataHeader, DatagramWriter, FrameHead, Skip, rewrite_as_deliver};
 
 use super::emit::finish_frame;
 use super::publish::owes as publication_owes;
@@ -182,7 +182,16 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
         let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
         let mut next = subscription.next;
+        let holes = self.wal.has_holes();
         while next < stream.visible_end && next < subscription.limit {
+            if holes && let Some(to) = self.wal.hole(slot_of_stream, next, subscription.hint) {
+                let to = to.min(stream.visible_end);
+                if !writer.skip(&skip(handle.0, next, to, self.wal.fault().is_some())) {
+                    break;
+                }
+                next = to;
+                continue;
+            }
             let found = self.wal.lookup(slot_of_stream, next, subscription.hint);
             let Some((number, record)) =
                 found.and_then(|(number, at)| Some((number, self.wal.record(at)?)))
@@ -253,6 +262,18 @@ pub(super) fn give<F, O: Outbox<F> + ?Sized>(
     }
     counters.frames_out += 1;
     true
+}
+
+/// Offsets whose messages were lost; `undecided`: an operator may still bring them back.
+fn skip(handle: u32, from: u64, to: u64, undecided: bool) -> Skip {
+    Skip {
+        head: Skip::HEAD,
+        handle: handle.into(),
+        from: from.into(),
+        to: to.into(),
+        reason: if undecided { Skip::DAMAGED } else { Skip::LOST }.into(),
+        reserved: [0; 6],
+    }
 }
 
 #[inline]

@@ -59,6 +59,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
     ) -> Result<(), Code> {
         let request = frame.request.get();
         let stream = self.find_stream(frame.stream.get(), name).ok_or(Code::UnknownStream)?;
+        if let Some(code) = self.log_refuses() {
+            return Err(code);
+        }
         let mut index = self.sessions[session].publications;
         while let Some(publication) = self.publications.at(index) {
             if publication.request == request {
@@ -125,6 +128,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
             None => self.owe_publication(handle.index(), owes::OPENED),
         }
         Ok(())
+    }
+
+    /// Why the log takes nothing more, for as long as the shard runs.
+    pub(super) fn log_refuses(&self) -> Option<Code> {
+        self.wal.fault().is_some().then_some(Code::LogDamaged)
     }
 
     /// Frees a publication that the session's own list no longer names, or will not when this returns.
@@ -287,6 +295,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             Ok(appended) => appended,
             Err(AppendError::TooLarge { .. }) => {
                 self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
+                return false;
+            }
+            Err(AppendError::Fault) => {
+                self.refuse_batch(index, first, Code::LogDamaged, Refusal::LogDamaged);
                 return false;
             }
             // Back-pressure: nothing is said, the publisher sends again later.

@@ -162,6 +162,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .publishers
                     .binary_search_by_key(&id, |p| p.id)
                     .map_err(|_| Code::UnknownPublisher)?;
+                if let Some(code) = self.log_refuses() {
+                    return Err(code);
+                }
                 if let Some(life) = self.wal.life(id)
                     && life.nonce == open.life
                 {
@@ -190,6 +193,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .append_life(id, incarnation, &open.life, now.wall_ns)
                     .map_err(|error| match error {
                         AppendError::TableFull(_) => Code::LimitReached,
+                        AppendError::Fault => Code::LogDamaged,
                         _ => Code::LogFull,
                     })?;
                 self.publishers[at].claimed_ns = Some(now.mono_ns);
