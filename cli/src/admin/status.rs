@@ -209,6 +209,12 @@ pub(crate) fn heading(status: &Status) -> String {
     )
 }
 
+/// Offsets that the log lacks.
+pub(crate) fn missing_text(missing: &MissingOffsets) -> String {
+    let MissingOffsets { stream, from, to, .. } = missing;
+    format!("MISSING: stream {stream}, offsets {from} to {}", to.saturating_sub(1))
+}
+
 fn shard_text(shard: &Shard) -> String {
     let demanded = match words::level(shard.required_level()) {
         "" => String::new(),
@@ -226,8 +232,7 @@ fn shard_text(shard: &Shard) -> String {
         text.push_str(&format!("\n  LOG: {}", shard.log_condition));
     }
     for missing in &shard.missing {
-        let MissingOffsets { stream, from, to, .. } = missing;
-        text.push_str(&format!("\n  MISSING: stream {stream}, offsets {from} to {}", to - 1));
+        text.push_str(&format!("\n  {}", missing_text(missing)));
     }
     let mut rows = table(&["", "NUMBER", "VALUE", ""]);
     let work = |number: &&Number| number.value > 0 && refused(number).is_none();
