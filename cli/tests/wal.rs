@@ -12,7 +12,7 @@ use common::{assert_fails, json, mstream, output, stdout, texts};
 use mstream_controlplane::catalogue::{
     Command, Configured, Directory, FileJournal, Journal, Rules,
 };
-use mstream_pmem::MappedRegion;
+use mstream_pmem::AnyRegion;
 use mstream_pmem::prepare::{DirConfig, DirLock, boot_id, open_dir};
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::{AppendData, TableLimits, Wal, WalConfig};
@@ -62,13 +62,14 @@ impl Logs {
         self.path().display().to_string()
     }
 
-    fn wal(&self) -> Wal<MappedRegion> {
+    fn wal(&self) -> Wal<AnyRegion> {
         let (region, mut slots, mut preparer) = open_dir(DirConfig {
             dir: self.path().join("shard-0"),
             segment_bytes: SEGMENT,
             segments: 8,
             require: None,
             trust_host_pmem: false,
+            sync: None,
         })
         .expect("a directory");
         while preparer.has_next() {
@@ -87,7 +88,7 @@ impl Logs {
     }
 
     /// Appends a message to each of the streams, that says its offset.
-    fn append(&self, wal: &mut Wal<MappedRegion>) {
+    fn append(&self, wal: &mut Wal<AnyRegion>) {
         for id in [STREAM, 6] {
             let stream = wal.open_stream(id).expect("room");
             let publication = wal.open_publication(9, stream).expect("room");

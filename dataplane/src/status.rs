@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use mstream_nic::{Frame, Port, PortStats};
+use mstream_pmem::Poison;
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::wal::Wal;
 
@@ -44,6 +45,8 @@ pub struct LogStatus {
     pub unreadable_at: Option<u64>,
     /// The log is damaged and read-only.
     pub fault: bool,
+    /// Why nothing is taken or acknowledged any more: the medium failed.
+    pub poison: Option<Poison>,
 }
 
 /// [`LogStatus`] in cells; the place of the unreadable record is a position.
@@ -54,6 +57,8 @@ struct LogCells {
     log_id: [AtomicU64; 2],
     possible_loss: AtomicU64,
     fault: AtomicU64,
+    /// [`Poison::to_bits`]; 0: none.
+    poison: AtomicU64,
 }
 
 /// [`PollTimes`] in cells.
@@ -174,6 +179,7 @@ impl Status {
             possible_loss: load(&self.log.possible_loss) != 0,
             fault: load(&self.log.fault) != 0,
             unreadable_at: Some(self.position("unreadable_at")).filter(|at| *at != 0),
+            poison: Poison::from_bits(load(&self.log.poison)),
         }
     }
 
@@ -232,6 +238,7 @@ impl LogCells {
         }
         store(&self.possible_loss, wal.possible_loss().into());
         store(&self.fault, wal.fault().is_some().into());
+        store(&self.poison, wal.poison().map_or(0, Poison::to_bits));
     }
 }
 

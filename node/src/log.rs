@@ -6,7 +6,7 @@ use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{Wal, WalConfig};
-use mstream_pmem::{MappedRegion, Missing};
+use mstream_pmem::{AnyRegion, Missing};
 
 use crate::{Failure, log_name};
 
@@ -15,7 +15,7 @@ const TOLD: usize = 20;
 
 /// The log of a shard.
 pub(crate) struct Opened {
-    pub(crate) wal: Wal<MappedRegion>,
+    pub(crate) wal: Wal<AnyRegion>,
     pub(crate) preparer: Preparer,
     /// Offsets that are missing in it.
     pub(crate) missing: Vec<Missing>,
@@ -32,6 +32,7 @@ pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opene
         segments: settings.segments,
         require: settings.require,
         trust_host_pmem: settings.trust_host_pmem,
+        sync: settings.sync,
     })
     .map_err(|error| error.to_string())?;
     // A start takes a segment that holds nothing.
@@ -64,7 +65,7 @@ pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opene
 }
 
 /// True if the slot holds a segment.
-fn in_use(region: &MappedRegion, slot: u32) -> bool {
+fn in_use(region: &AnyRegion, slot: u32) -> bool {
     let base = u64::from(slot) * region.slot_bytes();
     let header = |at| SegmentHeader::read(region.bytes(base + at, SEGMENT_HEADER_BYTES));
     SEGMENT_HEADER_AT.into_iter().any(|at| header(at).is_some())
@@ -77,7 +78,7 @@ pub(crate) fn random() -> Result<[u8; 16], Failure> {
     Ok(bytes)
 }
 
-fn tell(config: &Config, number: usize, wal: &Wal<MappedRegion>, report: &RecoveryReport) {
+fn tell(config: &Config, number: usize, wal: &Wal<AnyRegion>, report: &RecoveryReport) {
     let name = log_name(&config.wal, number);
     let (level, epoch) = (wal.level(), wal.epoch());
     if report.new_log {

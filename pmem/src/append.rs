@@ -20,8 +20,8 @@ impl<R: Region> Wal<R> {
     /// Why it was not appended.
     #[inline]
     pub fn append_data(&mut self, data: &AppendData<'_>) -> Result<Appended, AppendError> {
-        if !self.index.has_room() && self.fault.is_none() {
-            return Err(AppendError::Full);
+        if !self.index.has_room() {
+            return Err(self.refuses().unwrap_or(AppendError::Full));
         }
         let stream = &self.tables.streams[data.stream.0 as usize];
         let publication = &self.tables.publications[data.publication.0 as usize];
@@ -99,6 +99,13 @@ impl<R: Region> Wal<R> {
         }
     }
 
+    /// Why nothing is appended any more, if that is so.
+    #[cold]
+    fn refuses(&self) -> Option<AppendError> {
+        let fault = self.fault.as_ref().map(|_| AppendError::Fault);
+        self.poison.map(AppendError::Poisoned).or(fault)
+    }
+
     /// Makes room, then writes a record.
     #[inline(always)]
     pub(crate) fn append(
@@ -106,6 +113,9 @@ impl<R: Region> Wal<R> {
         fields: RecordFields,
         block: &[u8],
     ) -> Result<RecordAt, AppendError> {
+        if let Some(poison) = self.poison {
+            return Err(AppendError::Poisoned(poison));
+        }
         let bytes = record_bytes(block.len());
         if bytes > self.record_limit {
             return Err(AppendError::TooLarge { bytes, limit: self.record_limit });
@@ -121,8 +131,8 @@ impl<R: Region> Wal<R> {
         }
         let rolls = self.tail + bytes + ROLL_BYTES > self.segment_end;
         if !self.has_room(fields.local, rolls) {
-            if self.fault.is_some() {
-                return Err(AppendError::Fault);
+            if let Some(refusal) = self.refuses() {
+                return Err(refusal);
             }
             if !fields.local {
                 self.starve(fields.time);
@@ -316,6 +326,10 @@ impl<R: Region> Wal<R> {
             self.persisted = lsn;
             self.completed_written = written;
             self.in_flight.pop_front();
+        }
+        // Asked for only while something waits: a medium fails when it is used.
+        if !self.in_flight.is_empty() && self.poison.is_none() {
+            self.poison = self.region.poison();
         }
         self.persisted
     }

@@ -1,10 +1,12 @@
 //! Regions of memory, what they promise, and the write-ahead log on them.
 //!
 //! [`region::Region`] is the seam: every store of the log goes through it. [`prepare::open_dir`] opens a
-//! directory of segment files as one; [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of
-//! one shard, in the format of `docs/wal-format.md`.
+//! directory of segment files as one ([`AnyRegion`]): mapped, or [`staged`] in memory and synced by a thread;
+//! [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of one shard, in the format of
+//! `docs/wal-format.md`.
 
 pub mod accept;
+mod any;
 mod append;
 #[expect(unsafe_code, reason = "checksums by the processor's instruction")]
 mod checks;
@@ -24,6 +26,7 @@ pub mod places;
 pub mod planted;
 #[cfg(not(feature = "planted"))]
 mod planted;
+mod poison;
 #[expect(unsafe_code, reason = "file locks and allocation by system calls")]
 pub mod prepare;
 mod read;
@@ -33,12 +36,15 @@ mod retire;
 mod scan;
 pub mod sim;
 mod slots;
+#[expect(unsafe_code, reason = "memory that another thread reads")]
+pub mod staged;
 mod survey;
 mod tables;
 pub mod wal;
 
+pub use any::AnyRegion;
 pub use fault::{Fault, Missing};
-pub use holes::{Hole, holes_in};
 pub use mapped::MappedRegion;
+pub use poison::{Failed, Poison};
 pub use scan::Misfit;
 pub use survey::{Damage, DamageKind};

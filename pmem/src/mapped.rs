@@ -1,4 +1,4 @@
-//! Regions in mapped files: hugetlbfs, tmpfs, ordinary files, and DAX with MAP_SYNC.
+//! Regions in mapped files: hugetlbfs, tmpfs, DAX with MAP_SYNC, and ordinary files that are not synced.
 //!
 //! All slots live in one range of addresses that is reserved at start; the housekeeper maps slot files into it
 //! ([`crate::prepare`]) while the shard goes on. What the medium promises is found out by trying.
@@ -98,6 +98,87 @@ impl Reservation {
         Ok(())
     }
 
+    /// Puts memory that belongs to no file into slot `slot`, over what was there: zeros.
+    pub(crate) fn map_memory(&self, slot: u32) -> io::Result<()> {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let at = self.address(u64::from(slot) * self.slot_bytes, 0);
+        let len = self.slot_bytes as usize;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: the fixed range lies inside this reservation (asserted), which nothing else uses.
+        let mapped = unsafe { libc::mmap(at.cast(), len, protection, flags, -1, 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // Only advice: with fewer, larger pages fewer addresses have to be looked up.
+        // SAFETY: the range was mapped just now; advice changes no byte.
+        unsafe { libc::madvise(at.cast(), len, libc::MADV_HUGEPAGE) };
+        Ok(())
+    }
+
+    /// Bytes of one slot.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        self.slot_bytes
+    }
+
+    /// How many slots there are addresses for.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Copies `bytes` to byte `at` through the cache.
+    ///
+    /// # Safety
+    /// The range is in a mapped slot, and nobody else uses these bytes meanwhile.
+    pub(crate) unsafe fn store(&self, at: u64, bytes: &[u8]) {
+        let to = self.address(at, bytes.len());
+        // SAFETY: `to` is valid for that many bytes of the region (asserted in `address`, mapped says the caller);
+        // `bytes` cannot overlap them, as nobody else uses them.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+    }
+
+    /// Copies whole lines to byte `at` past the cache.
+    ///
+    /// # Safety
+    /// As [`Reservation::store`]; `stores` are this processor's.
+    #[inline]
+    pub(crate) unsafe fn stream(&self, at: u64, bytes: &[u8], stores: &Stores) {
+        assert!(
+            at.is_multiple_of(64) && bytes.len().is_multiple_of(64),
+            "streaming stores are of whole lines"
+        );
+        let to = self.address(at, bytes.len());
+        // SAFETY: as in `store`; the base is aligned to 2 MiB, so `to` is aligned to 64.
+        unsafe { stores.stream(to, bytes.as_ptr(), bytes.len()) };
+    }
+
+    /// The bytes of a range.
+    ///
+    /// # Safety
+    /// The range is in a mapped slot, and nobody stores to it while the slice lives.
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        let from = self.address(at, len);
+        // SAFETY: in range (asserted in `address`), mapped and so initialised, and left alone (caller).
+        unsafe { std::slice::from_raw_parts(from, len) }
+    }
+
+    /// Lets `fill` write all bytes of a slot.
+    ///
+    /// # Safety
+    /// The slot is mapped, and nobody else uses it meanwhile.
+    pub(crate) unsafe fn fill<T>(&self, slot: u32, fill: impl FnOnce(&mut [u8]) -> T) -> T {
+        let at = self.address(u64::from(slot) * self.slot_bytes, self.slot_bytes as usize);
+        // SAFETY: in range (asserted in `address`), mapped and so initialised, and nobody else's (caller).
+        fill(unsafe { std::slice::from_raw_parts_mut(at, self.slot_bytes as usize) })
+    }
+
+    /// Asks the processor to bring the line at `at` near.
+    #[inline]
+    pub(crate) fn prefetch(&self, at: u64) {
+        copy::prefetch(self.base.wrapping_add(at as usize));
+    }
+
     /// Address of byte `at` of the region; the range of `len` bytes must be inside it.
     #[inline]
     fn address(&self, at: u64, len: usize) -> *mut u8 {
@@ -130,6 +211,12 @@ impl MappedRegion {
     pub(crate) fn new(reservation: Arc<Reservation>, level: Level) -> MappedRegion {
         MappedRegion { reservation, level, stores: Stores::detect(), barriers: 0 }
     }
+
+    /// The same region as if its medium were of this level: to measure what that costs, on memory that is there.
+    #[cfg(feature = "planted")]
+    pub fn forced(self, level: Level) -> MappedRegion {
+        MappedRegion { level, ..self }
+    }
 }
 
 impl MappedRegion {
@@ -157,22 +244,14 @@ impl Region for MappedRegion {
     }
 
     fn store(&mut self, at: u64, bytes: &[u8]) {
-        let to = self.reservation.address(at, bytes.len());
-        // SAFETY: `to` is valid for that many bytes of the region (asserted in `address`), in a slot that was
-        // prepared (the log only uses slots it was given); `bytes` cannot overlap the region, which
-        // `&mut self` holds.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        // SAFETY: the log only uses slots that were prepared, so mapped; `&mut self` holds the region.
+        unsafe { self.reservation.store(at, bytes) };
     }
 
     #[inline]
     fn stream(&mut self, at: u64, bytes: &[u8]) {
-        assert!(
-            at.is_multiple_of(64) && bytes.len().is_multiple_of(64),
-            "streaming stores are of whole lines"
-        );
-        let to = self.reservation.address(at, bytes.len());
-        // SAFETY: as in `store`; the base is aligned to 2 MiB, so `to` is aligned to 64.
-        unsafe { self.stores.stream(to, bytes.as_ptr(), bytes.len()) };
+        // SAFETY: as in `store`.
+        unsafe { self.reservation.stream(at, bytes, &self.stores) };
     }
 
     fn flush(&mut self, at: u64, len: usize) {
@@ -207,15 +286,14 @@ impl Region for MappedRegion {
 
     #[inline]
     fn bytes(&self, at: u64, len: usize) -> &[u8] {
-        let from = self.reservation.address(at, len);
-        // SAFETY: the range is in a prepared slot, so it is mapped and initialised; only this value's owner
-        // stores to the region, through `&mut self`.
-        unsafe { std::slice::from_raw_parts(from, len) }
+        // SAFETY: the range is in a prepared slot, so it is mapped; only this value's owner stores to the region,
+        // through `&mut self`.
+        unsafe { self.reservation.bytes(at, len) }
     }
 
     #[inline]
     fn prefetch(&self, at: u64) {
-        copy::prefetch(self.reservation.base.wrapping_add(at as usize));
+        self.reservation.prefetch(at);
     }
 
     fn sync(&mut self, at: u64, len: usize) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::fault::Fault;
 use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
 use crate::index::{ArenaSize, Index};
+use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
 use crate::tables::Tables;
@@ -61,6 +62,9 @@ pub enum AppendError {
     /// The record would be the first of one publisher more than the log remembers: waiting does not help.
     #[error(transparent)]
     TableFull(#[from] TableFull),
+    /// The medium failed: nothing is taken any more.
+    #[error("the log is poisoned: {0}")]
+    Poisoned(Poison),
 }
 
 /// A batch to be appended.
@@ -166,6 +170,8 @@ pub struct Wal<R: Region> {
     pub(crate) holes: bool,
     /// Addresses between which nothing in a segment counts, in the order of the segments: accepted losses, or damage.
     pub(crate) gaps: Vec<(u64, u64)>,
+    /// Set for good when the region's medium failed.
+    pub(crate) poison: Option<Poison>,
     /// While rolling: how many copies of the next segment's header were written.
     pub(crate) header_copies: Option<usize>,
     /// Most bytes a record may have.
@@ -236,6 +242,7 @@ impl<R: Region> Wal<R> {
             fault: None,
             holes: false,
             gaps: Vec::new(),
+            poison: None,
             header_copies: None,
             record_limit: room.min(region.window_bytes()),
             window_bytes: region.window_bytes(),
@@ -338,6 +345,13 @@ impl<R: Region> Wal<R> {
     /// Why the log is in the state FAULT, if it is: read-only, with what is sound.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_deref()
+    }
+
+    /// Why the log takes nothing more and what it took last is not promised: its medium failed. For the life of the
+    /// process; what is persisted can be read.
+    #[inline]
+    pub fn poison(&self) -> Option<Poison> {
+        self.poison
     }
 
     /// Ids of the streams that the log holds anything of.

@@ -1,8 +1,11 @@
 //! `mstream wal accept-loss`.
 
+use std::time::Duration;
+
 use mstream_pmem::accept::accept_loss;
 use mstream_pmem::inspect::LogReport;
-use mstream_pmem::prepare::{DirConfig, DirLock, boot_id, open_dir};
+use mstream_pmem::prepare::{DirConfig, DirLock, SyncConfig, boot_id, open_dir};
+use mstream_pmem::region::Level;
 use mstream_pmem::wal::{TableLimits, WalConfig};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -117,6 +120,14 @@ fn loss(report: &LogReport, found: &[Problem], names: &Names) -> Vec<String> {
     lines
 }
 
+/// How the log's medium was synced when it was written last, if it is an ordinary file.
+fn sync(report: &LogReport) -> Option<SyncConfig> {
+    let newest = &report.segments.last()?.header;
+    let window_bytes = newest.window_bytes.get();
+    let synced = newest.level == Level::MediaSync as u8;
+    synced.then_some(SyncConfig { poll: Duration::from_millis(1), window_bytes })
+}
+
 /// Records the loss; at how many places.
 fn write(log: &Log, report: &LogReport, segments: u32) -> Result<usize, String> {
     let (region, mut slots, mut preparer) = open_dir(DirConfig {
@@ -126,6 +137,7 @@ fn write(log: &Log, report: &LogReport, segments: u32) -> Result<usize, String> 
         segments: segments + 1,
         require: None,
         trust_host_pmem: false,
+        sync: sync(report),
     })
     .map_err(|error| error.to_string())?;
     if report.free.is_empty() {

@@ -370,6 +370,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("too_large", "a block over the limit"),
     ("fenced", "a publisher's older life"),
     ("log_full", "the log had no room: the publisher sends again"),
+    ("log_poisoned", "the log's medium failed: nothing is taken until the node is started again"),
     ("log_damaged", "the log is damaged: it takes nothing until an operator decides"),
     ("pending_full", "too many records wait to become durable: the publisher sends again"),
     ("no_frame", "no buffer was free for an answer"),

@@ -132,7 +132,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
 
     /// Why the log takes nothing more, for as long as the shard runs.
     pub(super) fn log_refuses(&self) -> Option<Code> {
-        self.wal.fault().is_some().then_some(Code::LogDamaged)
+        match (self.wal.fault(), self.wal.poison()) {
+            (Some(_), _) => Some(Code::LogDamaged),
+            (None, Some(_)) => Some(Code::LogPoisoned),
+            (None, None) => None,
+        }
     }
 
     /// Frees a publication that the session's own list no longer names, or will not when this returns.
@@ -276,7 +280,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.owe(session, super::session::owes::CREDIT);
             return false;
         }
-        if self.pending.is_full() {
+        // Of a poisoned log it stays full; that is not what is to be said.
+        if self.pending.is_full() && self.wal.poison().is_none() {
             self.counters.refuse(Refusal::PendingFull);
             return false;
         }
@@ -299,6 +304,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             Err(AppendError::Fault) => {
                 self.refuse_batch(index, first, Code::LogDamaged, Refusal::LogDamaged);
+                return false;
+            }
+            Err(AppendError::Poisoned(_)) => {
+                self.refuse_batch(index, first, Code::LogPoisoned, Refusal::LogPoisoned);
                 return false;
             }
             // Back-pressure: nothing is said, the publisher sends again later.

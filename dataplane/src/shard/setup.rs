@@ -109,8 +109,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
     ) -> Result<(), Code> {
         let nonce = open.nonce.get();
         if let Some(slot) = self.sessions.find(from, nonce) {
-            if self.sessions[slot].state == State::Open {
-                self.owe(slot, owes::OPENED);
+            match self.sessions[slot].state {
+                State::Open => self.owe(slot, owes::OPENED),
+                // Its life never becomes durable.
+                _ if self.wal.poison().is_some() => return Err(Code::LogPoisoned),
+                _ => {}
             }
             return Ok(());
         }
@@ -194,6 +197,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .map_err(|error| match error {
                         AppendError::TableFull(_) => Code::LimitReached,
                         AppendError::Fault => Code::LogDamaged,
+                        AppendError::Poisoned(_) => Code::LogPoisoned,
                         _ => Code::LogFull,
                     })?;
                 self.publishers[at].claimed_ns = Some(now.mono_ns);

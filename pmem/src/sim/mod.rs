@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 pub use crash::{Order, Survivors};
 
+use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 
 const LINE: u64 = 64;
@@ -70,6 +71,8 @@ pub struct SimRegion {
     delay: u64,
     polls: u64,
     due: VecDeque<(u64, u64)>,
+    /// The barrier with which the medium fails.
+    fails: Option<(Barrier, Poison)>,
 }
 
 impl SimRegion {
@@ -90,6 +93,7 @@ impl SimRegion {
             delay,
             polls: 0,
             due: VecDeque::new(),
+            fails: None,
         }
     }
 
@@ -102,6 +106,11 @@ impl SimRegion {
     /// barriers make nothing durable, only [`Region::sync`] does.
     pub fn with_level(self, level: Level) -> SimRegion {
         SimRegion { level, ..self }
+    }
+
+    /// The same region, whose medium fails with this barrier: it and those behind it never complete.
+    pub fn failing(self, barrier: Barrier, poison: Poison) -> SimRegion {
+        SimRegion { fails: Some((barrier, poison)), ..self }
     }
 
     /// The same region whose pieces survive in another order.
@@ -151,6 +160,7 @@ impl SimRegion {
             memory: bytes,
             pending: Vec::new(),
             due: VecDeque::new(),
+            fails: None,
             ..*self
         }
     }
@@ -245,6 +255,7 @@ impl Region for SimRegion {
         let before = self.completed;
         while let Some((barrier, due)) = self.due.front().copied()
             && due <= self.polls
+            && self.fails.is_none_or(|(fails, _)| Barrier(barrier) < fails)
         {
             self.completed = barrier;
             self.due.pop_front();
@@ -267,5 +278,9 @@ impl Region for SimRegion {
         let lines = at / LINE..(at + len as u64).div_ceil(LINE);
         self.settle(|piece| lines.contains(&piece.line));
         Ok(())
+    }
+
+    fn poison(&self) -> Option<Poison> {
+        self.fails.filter(|(fails, _)| Barrier(self.barriers) >= *fails).map(|(_, poison)| poison)
     }
 }
