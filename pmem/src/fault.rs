@@ -49,30 +49,25 @@ impl std::fmt::Display for Fault {
 }
 
 impl<R: Region> Wal<R> {
-    /// True if records are missing between sound ones, so that [`Wal::hole`] may find something.
-    #[inline]
-    pub fn has_holes(&self) -> bool {
-        self.holes
-    }
-
-    /// Where a stream goes on at or behind `offset`, below its next offset, if no record that it holds has that offset:
-    /// the messages between were lost.
-    pub fn hole(&self, slot: StreamSlot, offset: u64, hint: u64) -> Option<u64> {
+    /// Where a stream goes on behind `offset`, below its next offset, if no record that can be read has that offset; and
+    /// whether the loss of the messages between was accepted.
+    pub fn hole(&self, slot: StreamSlot, offset: u64, hint: u64) -> Option<(u64, bool)> {
         let state = self.stream(slot);
         if offset >= state.next_offset || offset < state.earliest_offset {
             return None;
         }
+        let accepted = self.fault.is_none();
         let Some((number, at)) = self.lookup(slot, offset, hint) else {
             // Only what was said again of the stream is left, or nothing before this place.
             let first = self.index.front(&state.entries);
-            return Some(first.map_or(state.next_offset, |(first, _)| first));
+            return Some((first.map_or(state.next_offset, |(first, _)| first), accepted));
         };
-        let header = self.record(at)?.header;
-        let behind = header.offset.get() + u64::from(header.count.get());
-        if offset < behind {
+        let record = self.record(at);
+        if record.is_some_and(|record| offset < record.end_offset()) {
             return None;
         }
         let next = self.index.entry(&state.entries, number + 1);
-        Some(next.map_or(state.next_offset, |(next, _)| next))
+        let to = next.map_or(state.next_offset, |(next, _)| next);
+        Some((to, accepted && record.is_some()))
     }
 }

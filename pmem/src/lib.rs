@@ -34,6 +34,8 @@ pub mod recovery;
 pub mod region;
 mod retire;
 mod scan;
+#[expect(unsafe_code, reason = "a signal handler that maps memory")]
+pub mod sigbus;
 pub mod sim;
 mod slots;
 #[expect(unsafe_code, reason = "memory that another thread reads")]
@@ -44,6 +46,7 @@ pub mod wal;
 
 pub use any::AnyRegion;
 pub use fault::{Fault, Missing};
+pub use holes::{Hole, holes_in};
 pub use mapped::MappedRegion;
 pub use poison::{Failed, Poison};
 pub use scan::Misfit;

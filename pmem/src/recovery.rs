@@ -153,7 +153,6 @@ impl<R: Region> Wal<R> {
         let mut wal = Wal::new(region, config, survey.names.unwrap_or(new_log));
         wal.possible_loss = report.possible_loss;
         wal.resume(1, 0, config.time_ns);
-        wal.holes = survey.gaps;
         for found in &survey.found {
             wal.take_over(found, &survey, &mut report)?;
         }

@@ -106,6 +106,14 @@ pub struct Record<'a> {
     pub block: &'a [u8],
 }
 
+impl Record<'_> {
+    /// Offset behind the last message (data).
+    #[inline]
+    pub fn end_offset(&self) -> u64 {
+        self.header.offset.get() + u64::from(self.header.count.get())
+    }
+}
+
 /// A segment in use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
@@ -166,8 +174,6 @@ pub struct Wal<R: Region> {
     pub(crate) possible_loss: bool,
     /// Why the log takes nothing.
     pub(crate) fault: Option<Box<Fault>>,
-    /// Records are missing between sound ones.
-    pub(crate) holes: bool,
     /// Addresses between which nothing in a segment counts, in the order of the segments: accepted losses, or damage.
     pub(crate) gaps: Vec<(u64, u64)>,
     /// Set for good when the region's medium failed.
@@ -240,7 +246,6 @@ impl<R: Region> Wal<R> {
             growth: Growth::default(),
             possible_loss: false,
             fault: None,
-            holes: false,
             gaps: Vec::new(),
             poison: None,
             header_copies: None,
@@ -351,7 +356,8 @@ impl<R: Region> Wal<R> {
     /// process; what is persisted can be read.
     #[inline]
     pub fn poison(&self) -> Option<Poison> {
-        self.poison
+        // What was lost under a reader is known before the next barrier waits in vain.
+        self.poison.or_else(|| self.region.poison())
     }
 
     /// Ids of the streams that the log holds anything of.

@@ -61,7 +61,8 @@ fn content<R: Region>(wal: &Wal<R>) -> Content {
         let (mut batches, mut holes) = (Vec::new(), Vec::new());
         let mut next = state.earliest_offset;
         while next < state.next_offset {
-            if let Some(to) = wal.hole(slot, next, 0) {
+            if let Some((to, accepted)) = wal.hole(slot, next, 0) {
+                assert_eq!(accepted, wal.fault().is_none());
                 assert!(to > next, "a hole leads on");
                 holes.push((next, to));
                 next = to;

@@ -182,21 +182,20 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
         let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
         let mut next = subscription.next;
-        let holes = self.wal.has_holes();
         while next < stream.visible_end && next < subscription.limit {
-            if holes && let Some(to) = self.wal.hole(slot_of_stream, next, subscription.hint) {
+            let found = self.wal.lookup(slot_of_stream, next, subscription.hint);
+            let found = found.and_then(|(number, at)| Some((number, self.wal.record(at)?)));
+            let Some((number, record)) = found.filter(|(_, record)| next < record.end_offset())
+            else {
+                // It was lost, or its memory is.
+                let hole = self.wal.hole(slot_of_stream, next, subscription.hint);
+                let Some((to, accepted)) = hole else { break };
                 let to = to.min(stream.visible_end);
-                if !writer.skip(&skip(handle.0, next, to, self.wal.fault().is_some())) {
+                if !writer.skip(&skip(handle.0, next, to, accepted)) {
                     break;
                 }
                 next = to;
                 continue;
-            }
-            let found = self.wal.lookup(slot_of_stream, next, subscription.hint);
-            let Some((number, record)) =
-                found.and_then(|(number, at)| Some((number, self.wal.record(at)?)))
-            else {
-                break;
             };
             let (offset, count) = (record.header.offset.get(), record.header.count.get());
             let data = deliver_header(
@@ -208,6 +207,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             );
             if !writer.data(&data, record.block) {
                 break;
+            }
+            if !self.wal.still_sound(&record) {
+                // Its memory was lost while it was copied: the next look finds that.
+                return true;
             }
             subscription.hint = number;
             next = offset + u64::from(count);
@@ -264,14 +267,14 @@ pub(super) fn give<F, O: Outbox<F> + ?Sized>(
     true
 }
 
-/// Offsets whose messages were lost; `undecided`: an operator may still bring them back.
-fn skip(handle: u32, from: u64, to: u64, undecided: bool) -> Skip {
+/// Offsets whose messages are missing; unless that was `accepted`, they may be back some time.
+fn skip(handle: u32, from: u64, to: u64, accepted: bool) -> Skip {
     Skip {
         head: Skip::HEAD,
         handle: handle.into(),
         from: from.into(),
         to: to.into(),
-        reason: if undecided { Skip::DAMAGED } else { Skip::LOST }.into(),
+        reason: if accepted { Skip::LOST } else { Skip::DAMAGED }.into(),
         reserved: [0; 6],
     }
 }
