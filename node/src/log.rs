@@ -4,7 +4,7 @@ use mstream_controlplane::Config;
 use mstream_pmem::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
-use mstream_pmem::region::Region;
+use mstream_pmem::region::{Level, Region};
 use mstream_pmem::wal::{Wal, WalConfig};
 use mstream_pmem::{AnyRegion, Missing};
 
@@ -51,6 +51,17 @@ pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opene
     let (mut wal, report) = Wal::open_even_damaged(region, &slots, wal_config)
         .map_err(|error| failed(error.to_string()))?;
     tell(config, number, &wal, &report);
+    let why = preparer.why();
+    match wal.level() {
+        Level::PmemEmulated => {
+            tracing::warn!(shard = number, "{}: not pmem: {why}", log_name(settings, number));
+        }
+        Level::Pmem if !why.is_empty() => {
+            let name = log_name(settings, number);
+            tracing::warn!(shard = number, "{name}: pmem by [wal] trust_host_pmem, although {why}");
+        }
+        Level::Process | Level::MediaSync | Level::Pmem => {}
+    }
     while wal.slots_wanted() > 0 && preparer.has_next() {
         match preparer.prepare_next() {
             Ok(slot) => wal.add_ready(slot),

@@ -12,6 +12,7 @@ mod append;
 mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
+mod device;
 mod fault;
 pub mod format;
 mod holes;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::copy::{self, Stores};
+use crate::device;
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::sigbus::Guarded;
@@ -324,44 +325,63 @@ impl Region for MappedRegion {
 
     fn sync(&mut self, at: u64, len: usize) -> io::Result<()> {
         let page = at & !4095;
-        let from = self.reservation.address(page, len + (at - page) as usize);
+        let len = len + (at - page) as usize;
+        let from = self.reservation.address(page, len);
         // SAFETY: the range is mapped; msync changes no byte.
-        let synced = unsafe { libc::msync(from.cast(), len + (at - page) as usize, libc::MS_SYNC) };
-        if synced != 0 {
+        if unsafe { libc::msync(from.cast(), len, libc::MS_SYNC) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        // What was synced is read-only again, so that the kernel notices the next store: on DAX, where a page may be of
+        // 2 MiB, a whole segment. The page fault is better taken here than by an append. If this fails, it is taken there.
+        // SAFETY: as above; populating changes no byte.
+        unsafe { libc::madvise(from.cast(), len, libc::MADV_POPULATE_WRITE) };
         Ok(())
     }
 }
 
-/// What a directory's file system promises, found out by mapping a file of `page` bytes with MAP_SYNC. The file is
+/// What a directory's file system promises.
+#[derive(Debug)]
+pub(crate) struct Medium {
+    pub(crate) level: Level,
+    /// Whether segments are mapped with MAP_SYNC.
+    pub(crate) map_sync: bool,
+    /// Where segments are: why the level is not `pmem`, or what is trusted nevertheless; empty when there is nothing
+    /// to say.
+    pub(crate) why: String,
+}
+
+/// Finds out what a directory's file system promises, by mapping a file of `page` bytes with MAP_SYNC. The file is
 /// gone afterwards, whatever the outcome.
-pub(crate) fn probe_level(
-    dir: &Path,
-    page: u64,
-    trust_host_pmem: bool,
-) -> io::Result<(Level, bool)> {
+pub(crate) fn probe_level(dir: &Path, page: u64, trust_host_pmem: bool) -> io::Result<Medium> {
     let path = dir.join("probe");
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-    let probed = file.set_len(page).map(|()| {
-        let flags = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping of our own file at an address of the kernel's choice.
-        let mapped = unsafe {
-            libc::mmap(std::ptr::null_mut(), page as usize, protection, flags, file.as_raw_fd(), 0)
-        };
-        if mapped == libc::MAP_FAILED {
-            return false;
-        }
-        // SAFETY: unmaps what was mapped just now.
-        unsafe { libc::munmap(mapped, page as usize) };
-        true
+    let probed = file.set_len(page).and_then(|()| match map_sync(&file, page) {
+        Ok(()) => device::doubt(&file).map(Some),
+        Err(_) => Ok(None),
     });
     std::fs::remove_file(&path)?;
-    let level = match probed? {
-        false => return Ok((Level::Process, false)),
-        true if copy::under_hypervisor() && !trust_host_pmem => Level::PmemEmulated,
-        true => Level::Pmem,
+    Ok(match probed? {
+        None => Medium { level: Level::Process, map_sync: false, why: String::new() },
+        Some(None) => Medium { level: Level::Pmem, map_sync: true, why: String::new() },
+        Some(Some(doubt)) => {
+            let level = if trust_host_pmem { Level::Pmem } else { Level::PmemEmulated };
+            Medium { level, map_sync: true, why: doubt }
+        }
+    })
+}
+
+/// Whether `page` bytes of `file` can be mapped with MAP_SYNC.
+fn map_sync(file: &File, page: u64) -> io::Result<()> {
+    let flags = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of our own file at an address of the kernel's choice.
+    let mapped = unsafe {
+        libc::mmap(std::ptr::null_mut(), page as usize, protection, flags, file.as_raw_fd(), 0)
     };
-    Ok((level, true))
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: unmaps what was mapped just now.
+    unsafe { libc::munmap(mapped, page as usize) };
+    Ok(())
 }

@@ -154,7 +154,8 @@ pub struct DirConfig {
     pub segments: u32,
     /// The least level that will do.
     pub require: Option<Level>,
-    /// A pmem device under a hypervisor counts as pmem.
+    /// Persistent memory counts as such whatever speaks against it: a hypervisor underneath, a module that is not
+    /// armed, memory that only a kernel argument calls persistent.
     pub trust_host_pmem: bool,
     /// How ordinary files are synced; `None`: they are mapped, not synced, and promise no more than `process`.
     pub sync: Option<SyncConfig>,
@@ -175,6 +176,7 @@ pub struct Preparer {
     config: DirConfig,
     reservation: Arc<Reservation>,
     backing: Backing,
+    why: String,
     next: u32,
 }
 
@@ -215,20 +217,19 @@ pub fn open_dir_on<M: Media + 'static>(
         return Err(DirError::HugePage { path: dir.clone(), page: huge_page });
     }
     let page = huge_page.max(ALIGNMENT);
-    let (mapped, map_sync) = probe_level(dir, page, config.trust_host_pmem)
+    let medium = probe_level(dir, page, config.trust_host_pmem)
         .map_err(failed(dir, "finding out its level"))?;
-    let sync = config.sync.filter(|_| kind == FileSystem::Other && !map_sync);
-    let level = if sync.is_some() { Level::MediaSync } else { mapped };
+    let sync = config.sync.filter(|_| kind == FileSystem::Other && !medium.map_sync);
+    let level = if sync.is_some() { Level::MediaSync } else { medium.level };
+    let why = match (level, kind) {
+        _ if medium.map_sync => medium.why,
+        (Level::MediaSync, _) => "an ordinary file, not persistent memory".to_string(),
+        (_, FileSystem::Other) => "an ordinary file, and [wal] sync is false".to_string(),
+        _ => "a file system in memory".to_string(),
+    };
     if let Some(required) = config.require
         && level < required
     {
-        let why = match (level, kind) {
-            (Level::MediaSync, _) => "an ordinary file, not persistent memory",
-            (Level::Process, FileSystem::Other) => "an ordinary file, and [wal] sync is false",
-            (Level::Process, _) => "a file system in memory",
-            (Level::PmemEmulated | Level::Pmem, _) => "persistent memory of a hypervisor",
-        };
-        let why = why.to_string();
         return Err(DirError::Level { path: dir.clone(), found: level, why, required });
     }
     let reservation = Reservation::new(config.segments, config.segment_bytes, page)
@@ -239,7 +240,7 @@ pub fn open_dir_on<M: Media + 'static>(
             let page = if huge_page > 0 { huge_page as usize } else { PAGE };
             let region = MappedRegion::new(Arc::clone(&reservation), level, page)
                 .map_err(failed(dir, "guarding its memory"))?;
-            (AnyRegion::Mapped(region), Backing::Mapped { map_sync })
+            (AnyRegion::Mapped(region), Backing::Mapped { map_sync: medium.map_sync })
         }
         Some(SyncConfig { poll, window_bytes }) => {
             let files = Arc::new(Files::new(config.segments));
@@ -249,7 +250,7 @@ pub fn open_dir_on<M: Media + 'static>(
             (AnyRegion::Staged(region), Backing::Staged(files))
         }
     };
-    let mut preparer = Preparer { reservation, backing, next: 0, config };
+    let mut preparer = Preparer { reservation, backing, why, next: 0, config };
     let mut slots = Vec::new();
     while preparer.path(preparer.next).exists() {
         slots.push(preparer.prepare_next()?);
@@ -259,6 +260,12 @@ pub fn open_dir_on<M: Media + 'static>(
 }
 
 impl Preparer {
+    /// In words why the directory's level is not `pmem`, or what speaks against it and is trusted
+    /// ([`DirConfig::trust_host_pmem`]); empty when there is nothing to say.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
     /// True while there is a slot that was not made yet.
     pub fn has_next(&self) -> bool {
         self.next < self.config.segments

@@ -216,7 +216,7 @@ pub struct Wal {
     pub segments: u32,
     /// The least durability level that will do.
     pub require: Option<Level>,
-    /// A persistent memory device under a hypervisor counts as one.
+    /// Persistent memory counts as such under a hypervisor, on modules that are not armed and on `memmap=` regions.
     pub trust_host_pmem: bool,
     /// How ordinary files are synced; `None`: they are not.
     pub sync: Option<SyncConfig>,

@@ -303,7 +303,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "boolean",
                 Is("false"),
                 "",
-                "Count persistent memory under a hypervisor as pmem.",
+                "Count persistent memory as pmem under a hypervisor, on modules that are not armed and on `memmap=` regions.",
             ),
             key(
                 "sync",
