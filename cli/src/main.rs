@@ -1,6 +1,7 @@
 //! `mstream`: publish, subscribe, and manage nodes, from a shell.
 
 mod admin;
+mod ask;
 mod cli;
 mod context;
 mod failure;
@@ -10,6 +11,7 @@ mod output;
 mod pubsub;
 mod settings;
 mod top;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(cli::ConfigCommand::Check { file, cores }) => {
             return admin::config::check(file, *cores, global.json);
         }
+        Command::Wal(command) => return wal::run(command, global.json),
         _ => {}
     }
     let settings = Settings::resolve(global)?;
@@ -52,6 +55,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Errors => admin::errors::run(&settings),
         Command::Config(_) => admin::config::show(&settings),
         Command::Top(args) => top::run(&args, &settings),
-        Command::Completion { .. } | Command::Man { .. } | Command::Context(_) => Ok(()),
+        Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Context(_)
+        | Command::Wal(_) => Ok(()),
     }
 }

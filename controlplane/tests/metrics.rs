@@ -61,6 +61,8 @@ fn snapshot() -> v1::Status {
         }),
         log_condition: "possible-loss".to_string(),
         required_level: v1::Level::Process.into(),
+        missing: Vec::new(),
+        missing_messages: 17,
     };
     v1::Status {
         node_id: 9,
@@ -105,6 +107,7 @@ fn the_text_has_every_value() {
         r#"mstream_shard_required_level{shard="3"} 1"#.to_string(),
         r#"mstream_shard_epoch{shard="3"} 5"#.to_string(),
         r#"mstream_shard_log_faulty{shard="3",condition="possible-loss"} 1"#.to_string(),
+        r#"mstream_shard_missing_messages{shard="3"} 17"#.to_string(),
         r#"mstream_shard_appended_lsn{shard="3"} 18446744073709553000.0"#.to_string(),
         r#"mstream_shard_segments_ready{shard="3"} 2"#.to_string(),
         "# TYPE mstream_shard_messages_stored_total counter".to_string(),

@@ -43,6 +43,8 @@ pub struct LogStatus {
     pub possible_loss: bool,
     /// Where recycling stopped at a record that cannot be read.
     pub unreadable_at: Option<u64>,
+    /// The log is damaged and read-only.
+    pub fault: bool,
     /// Why nothing is taken or acknowledged any more: the medium failed.
     pub poison: Option<Poison>,
 }
@@ -54,6 +56,7 @@ struct LogCells {
     epoch: AtomicU64,
     log_id: [AtomicU64; 2],
     possible_loss: AtomicU64,
+    fault: AtomicU64,
     /// [`Poison::to_bits`]; 0: none.
     poison: AtomicU64,
 }
@@ -174,6 +177,7 @@ impl Status {
             epoch: load(&self.log.epoch) as u32,
             log_id,
             possible_loss: load(&self.log.possible_loss) != 0,
+            fault: load(&self.log.fault) != 0,
             unreadable_at: Some(self.position("unreadable_at")).filter(|at| *at != 0),
             poison: Poison::from_bits(load(&self.log.poison)),
         }
@@ -233,6 +237,7 @@ impl LogCells {
             store(cell, u64::from_le_bytes(*bytes));
         }
         store(&self.possible_loss, wal.possible_loss().into());
+        store(&self.fault, wal.fault().is_some().into());
         store(&self.poison, wal.poison().map_or(0, Poison::to_bits));
     }
 }

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mstream_pmem::accept::accept_loss;
 use mstream_pmem::region::Region;
 use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{AppendData, TableLimits, Wal, WalConfig};
@@ -18,6 +19,20 @@ fn config(new_log_id: u8) -> WalConfig {
         tables: TableLimits { streams: 4, publications: 8, publishers: 4 },
         ready_segments: 1,
         time_ns: 1,
+    }
+}
+
+/// A damaged log is read without a store; once its loss was accepted it opens with what was read.
+fn damaged(region: &SimRegion, slots: &[u32]) {
+    let Ok((wal, report)) = Wal::open_even_damaged(region.after_kill(), slots, config(6)) else {
+        return;
+    };
+    assert!(wal.fault().is_some() && report.messages <= 20);
+    assert_eq!(wal.region().bytes(0, 1024), region.bytes(0, 1024));
+    if let Ok((damages, region)) = accept_loss(region.after_kill(), slots, config(7)) {
+        assert_eq!(damages, report.damages);
+        let (_, after) = Wal::open(region.after_kill(), slots, config(8)).expect("accepted");
+        assert_eq!(after.messages, report.messages);
     }
 }
 
@@ -59,7 +74,7 @@ fuzz_target!(|bytes: &[u8]| {
                 Wal::open(wal.into_region().after_kill(), &slots, config(6)).expect("sound");
             assert_eq!((third.records, third.messages), (report.records, report.messages));
         }
-        (Err(_), Err(_)) => {}
+        (Err(_), Err(_)) => damaged(&region, &slots),
         _ => panic!("the same bytes were recovered differently"),
     }
 });

@@ -1,22 +1,29 @@
 //! The log of a shard at start: its directory, its recovery, its first segments.
 
 use mstream_controlplane::Config;
-use mstream_pmem::AnyRegion;
 use mstream_pmem::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::wal::{Wal, WalConfig};
+use mstream_pmem::{AnyRegion, Missing};
 
 use crate::{Failure, log_name};
 
+/// Damages, and missing ranges, that are told one by one.
+const TOLD: usize = 20;
+
+/// The log of a shard.
+pub(crate) struct Opened {
+    pub(crate) wal: Wal<AnyRegion>,
+    pub(crate) preparer: Preparer,
+    /// Offsets that are missing in it.
+    pub(crate) missing: Vec<Missing>,
+}
+
 /// Opens the log of shard `number`: maps what is there, recovers it, and makes the segments that are to be
 /// ready. Says in words what was found. Blocks for as long as that takes.
-pub(crate) fn open(
-    config: &Config,
-    number: usize,
-    time_ns: u64,
-) -> Result<(Wal<AnyRegion>, Preparer), Failure> {
+pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opened, Failure> {
     let settings = &config.wal;
     let failed = |reason: String| format!("{}: {reason}", log_name(settings, number));
     let (region, mut slots, mut preparer) = open_dir(DirConfig {
@@ -41,8 +48,8 @@ pub(crate) fn open(
         ready_segments: settings.ready_segments,
         time_ns,
     };
-    let (mut wal, report) =
-        Wal::open(region, &slots, wal_config).map_err(|error| failed(error.to_string()))?;
+    let (mut wal, report) = Wal::open_even_damaged(region, &slots, wal_config)
+        .map_err(|error| failed(error.to_string()))?;
     tell(config, number, &wal, &report);
     let why = preparer.why();
     match wal.level() {
@@ -65,7 +72,7 @@ pub(crate) fn open(
             }
         }
     }
-    Ok((wal, preparer))
+    Ok(Opened { wal, preparer, missing: report.missing })
 }
 
 /// True if the slot holds a segment.
@@ -100,6 +107,23 @@ fn tell(config: &Config, number: usize, wal: &Wal<AnyRegion>, report: &RecoveryR
         torn_tails = report.torn_tails,
         "{name}: recovered"
     );
+    for damage in report.damages.iter().take(TOLD) {
+        tracing::error!(shard = number, condition = "FAULT", "{name}: damaged: {damage}");
+    }
+    for missing in report.missing.iter().take(TOLD) {
+        let Missing { stream, from, to } = missing;
+        tracing::warn!(shard = number, stream, from, to, "{name}: offsets are missing");
+    }
+    if let Some(fault) = wal.fault() {
+        tracing::error!(
+            shard = number,
+            condition = "FAULT",
+            places = fault.damages.len(),
+            records = fault.records(),
+            "{name}: FAULT: read-only; what is sound is served, nothing is written until the damage is mended or \
+             accepted (mstream wal accept-loss)"
+        );
+    }
     if report.possible_loss {
         tracing::warn!(
             shard = number,

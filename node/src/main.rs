@@ -9,6 +9,7 @@ mod catalogue;
 mod control;
 mod devices;
 mod echo;
+mod lack;
 mod link;
 mod log;
 mod logging;
@@ -59,6 +60,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     let config = Config::load(&args.config, &cores).map_err(|error| error.to_string())?;
     logging::start(args.log.as_deref(), &config.log)?;
+    mstream_pmem::sigbus::install()
+        .map_err(|error| format!("the handler of lost memory (SIGBUS): {error}"))?;
     for remark in config.remarks() {
         tracing::warn!("{remark}");
     }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::admin::{self, Server};
 use crate::control::{Outcome, Signals, until_asked, until_polling};
+use crate::lack::Lack;
 use crate::link::{Link, QUEUE};
 use crate::placement::Finding;
 use crate::ports::{PortSeed, start_dpdk};
@@ -36,6 +37,8 @@ pub(crate) struct Watched {
     pub(crate) ports: Vec<String>,
     /// The way to it.
     pub(crate) link: Arc<Link>,
+    /// What its log lacks.
+    pub(crate) lack: Lack,
 }
 
 /// The threads of the node, and how to end them.
@@ -168,6 +171,8 @@ impl Opened {
         let numbers = 0..config.shards.len();
         let logs = numbers.map(|number| log::open(config, number, time_ns));
         let logs = logs.collect::<Result<Vec<_>, _>>()?;
+        let (logs, missing): (Vec<_>, Vec<_>) =
+            logs.into_iter().map(|log| ((log.wal, log.preparer), log.missing)).unzip();
         starting.stage("reading the catalogue");
         let levels = logs.iter().map(|(wal, _)| wal.level()).collect();
         let known: Vec<u64> = logs.iter().flat_map(|(wal, _)| wal.stream_ids()).collect();
@@ -181,7 +186,8 @@ impl Opened {
             let ports: Vec<_> = ports.collect();
             let (to, from) = (Arc::clone(&commands), Arc::clone(&replies));
             let link = Arc::new(Link::new(number as u32, ports.clone(), to, from));
-            watched.push(Watched { status: Arc::clone(&status), ports, link });
+            let lack = Lack::new(wal.fault(), &missing[number], &opened.keeper);
+            watched.push(Watched { status: Arc::clone(&status), ports, link, lack });
             supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
             let config = shard_config(config, number, &opened.keeper)?;
             let clock = clock.clone();

@@ -24,8 +24,17 @@ pub(crate) struct Node {
     ready: Arc<AtomicBool>,
 }
 
-/// One shard: what it publishes, the queues to it, its ports.
-type Seen = (Arc<Status>, Arc<Link>, Arc<Vec<PortProbe>>);
+/// One shard.
+struct Seen {
+    /// What it publishes.
+    status: Arc<Status>,
+    /// The queues to it.
+    link: Arc<Link>,
+    /// Its ports.
+    probes: Arc<Vec<PortProbe>>,
+    /// Why its log takes nothing; empty if it does.
+    fault: String,
+}
 
 impl Node {
     pub(crate) fn new(
@@ -35,6 +44,10 @@ impl Node {
         probes: &[Arc<Vec<PortProbe>>],
         ready: Arc<AtomicBool>,
     ) -> Node {
+        let lack = |number: u32| {
+            let watched = watched.get(number as usize);
+            watched.map(|shard| shard.lack.clone()).unwrap_or_default()
+        };
         let required = config.wal.require.map_or(0, |level| convert_level(level).into());
         let shards = (0..).zip(&config.shards).map(|(number, shard)| v1::Shard {
             number,
@@ -42,6 +55,8 @@ impl Node {
             udp_port: shard.udp_port.into(),
             ports: shard.ports.iter().map(|port| fixed_port(&config.ports[*port])).collect(),
             required_level: required,
+            missing: lack(number).ranges,
+            missing_messages: lack(number).messages,
             ..v1::Shard::default()
         });
         let fixed = v1::Status {
@@ -64,14 +79,16 @@ impl Node {
             .iter()
             .zip(probes)
             .map(|(shard, probes)| {
-                (Arc::clone(&shard.status), Arc::clone(&shard.link), Arc::clone(probes))
+                let (status, link) = (Arc::clone(&shard.status), Arc::clone(&shard.link));
+                let fault = shard.lack.condition.clone();
+                Seen { status, link, probes: Arc::clone(probes), fault }
             })
             .collect();
         Node { fixed, shards, ready }
     }
 
     fn link(&self, shard: u32) -> &Link {
-        &self.shards[shard as usize].1
+        &self.shards[shard as usize].link
     }
 }
 
@@ -112,9 +129,9 @@ impl Shards for Node {
         let mut status = self.fixed.clone();
         // Relaxed: nothing is handed over with it.
         status.ready = self.ready.load(Ordering::Relaxed);
-        for (shard, (published, _, probes)) in status.shards.iter_mut().zip(&self.shards) {
-            fill(shard, published);
-            for (port, probe) in shard.ports.iter_mut().zip(probes.iter()) {
+        for (shard, seen) in status.shards.iter_mut().zip(&self.shards) {
+            fill(shard, &seen.status, &seen.fault);
+            for (port, probe) in shard.ports.iter_mut().zip(seen.probes.iter()) {
                 probe.fill(port);
             }
         }
@@ -122,7 +139,7 @@ impl Shards for Node {
     }
 
     fn pulses(&self) -> Vec<u64> {
-        self.shards.iter().map(|(status, ..)| status.updates()).collect()
+        self.shards.iter().map(|seen| seen.status.updates()).collect()
     }
 }
 
@@ -140,12 +157,15 @@ fn fixed_port(port: &Port) -> v1::Port {
 }
 
 /// Fills in what a shard publishes.
-fn fill(shard: &mut v1::Shard, published: &Status) {
+fn fill(shard: &mut v1::Shard, published: &Status, fault: &str) {
     let log = published.log();
     shard.level = log.level.map_or(0, |level| convert_level(level).into());
     shard.epoch = log.epoch;
     shard.log_id = log.log_id.to_vec();
     let mut conditions = Vec::new();
+    if log.fault {
+        conditions.push(fault.to_string());
+    }
     if log.possible_loss {
         conditions.push("possible-loss: the machine was booted again since it was written".into());
     }

@@ -4,9 +4,9 @@
 use zerocopy::IntoBytes;
 
 use crate::format::{
-    Kind, LINE, OPENED_AT_START, RECORD_HEADER_BYTES, ROLL_BYTES, ROLLED, RecordFields,
-    RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentFields,
-    SegmentHeader, crc32c, record_bytes,
+    Kind, LINE, RECORD_HEADER_BYTES, ROLL_BYTES, ROLLED, RecordFields, RecordHeader,
+    SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader, crc32c,
+    record_bytes,
 };
 use crate::planted::{Bug, planted};
 use crate::region::{Barrier, Region};
@@ -21,7 +21,7 @@ impl<R: Region> Wal<R> {
     #[inline]
     pub fn append_data(&mut self, data: &AppendData<'_>) -> Result<Appended, AppendError> {
         if !self.index.has_room() {
-            return Err(self.poison.map_or(AppendError::Full, AppendError::Poisoned));
+            return Err(self.refuses().unwrap_or(AppendError::Full));
         }
         let stream = &self.tables.streams[data.stream.0 as usize];
         let publication = &self.tables.publications[data.publication.0 as usize];
@@ -99,6 +99,13 @@ impl<R: Region> Wal<R> {
         }
     }
 
+    /// Why nothing is appended any more, if that is so.
+    #[cold]
+    fn refuses(&self) -> Option<AppendError> {
+        let fault = self.fault.as_ref().map(|_| AppendError::Fault);
+        self.poison.map(AppendError::Poisoned).or(fault)
+    }
+
     /// Makes room, then writes a record.
     #[inline(always)]
     pub(crate) fn append(
@@ -124,6 +131,9 @@ impl<R: Region> Wal<R> {
         }
         let rolls = self.tail + bytes + ROLL_BYTES > self.segment_end;
         if !self.has_room(fields.local, rolls) {
+            if let Some(refusal) = self.refuses() {
+                return Err(refusal);
+            }
             if !fields.local {
                 self.starve(fields.time);
             }
@@ -272,8 +282,8 @@ impl<R: Region> Wal<R> {
 
     /// The fresh segment of a start and its epoch record. Needs a free slot. Blocks until the header is as
     /// durable as the medium can make it.
-    pub(crate) fn begin_epoch(&mut self) -> std::io::Result<()> {
-        let header = self.next_header(OPENED_AT_START);
+    pub(crate) fn begin_epoch(&mut self, reason: u8) -> std::io::Result<()> {
+        let header = self.next_header(reason);
         let base = self.ready.front().map_or(0, |slot| u64::from(*slot) * self.region.slot_bytes());
         for copy in 0..SEGMENT_HEADER_AT.len() {
             self.write_header(copy, &header);

@@ -61,7 +61,7 @@ pub struct SegmentHeader {
     reserved: U32,
     /// Level of the region that wrote it.
     pub level: u8,
-    /// 1 opened at a start, 2 rolled.
+    /// 1 opened at a start, 2 rolled, 3 opened to accept a loss.
     pub reason: u8,
     reserved2: U16,
     /// Bytes of the segment.
@@ -84,6 +84,10 @@ const _: () = assert!(size_of::<SegmentHeader>() == SEGMENT_HEADER_BYTES);
 pub const OPENED_AT_START: u8 = 1;
 /// Why a segment was opened.
 pub const ROLLED: u8 = 2;
+/// Why a segment was opened: an operator accepted a loss. It holds the holes, and has version 2.
+pub const ACCEPTED: u8 = 3;
+/// The versions of segments that this program reads.
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
 
 /// The varying fields of a segment header.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +120,7 @@ impl SegmentHeader {
     pub fn new(fields: &SegmentFields) -> SegmentHeader {
         let mut header = SegmentHeader {
             magic: SEGMENT_MAGIC,
-            version: U16::new(VERSION.into()),
+            version: if fields.reason == ACCEPTED { 2 } else { 1 }.into(),
             header_bytes: U16::new(SEGMENT_HEADER_BYTES as u16),
             shard: fields.shard.into(),
             log_id: fields.log_id,
@@ -138,6 +142,11 @@ impl SegmentHeader {
         };
         header.check = crc32c(&header.as_bytes()[..SEGMENT_HEADER_BYTES - 4]).into();
         header
+    }
+
+    /// True if the segment began anew rather than going on from a roll record.
+    pub fn begins_anew(&self) -> bool {
+        matches!(self.reason, OPENED_AT_START | ACCEPTED)
     }
 
     /// The generation of the segment's records.
@@ -167,6 +176,7 @@ pub enum Kind {
     Roll = 6,
     Pad = 7,
     Hint = 8,
+    Hole = 9,
 }
 
 impl Kind {
@@ -181,6 +191,7 @@ impl Kind {
             Kind::Roll,
             Kind::Pad,
             Kind::Hint,
+            Kind::Hole,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)

@@ -5,6 +5,7 @@
 //! [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of one shard, in the format of
 //! `docs/wal-format.md`.
 
+pub mod accept;
 mod any;
 mod append;
 #[expect(unsafe_code, reason = "checksums by the processor's instruction")]
@@ -12,8 +13,11 @@ mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
 mod device;
+mod fault;
 pub mod format;
+mod holes;
 pub mod index;
+pub mod inspect;
 #[expect(unsafe_code, reason = "mapped memory")]
 mod mapped;
 #[expect(unsafe_code, reason = "advice about pages is a system call")]
@@ -31,12 +35,20 @@ pub mod recovery;
 pub mod region;
 mod retire;
 mod scan;
+#[expect(unsafe_code, reason = "a signal handler that maps memory")]
+pub mod sigbus;
 pub mod sim;
+mod slots;
 #[expect(unsafe_code, reason = "memory that another thread reads")]
 pub mod staged;
+mod survey;
 mod tables;
 pub mod wal;
 
 pub use any::AnyRegion;
+pub use fault::{Fault, Missing};
+pub use holes::{Hole, holes_in};
 pub use mapped::MappedRegion;
 pub use poison::{Failed, Poison};
+pub use scan::Misfit;
+pub use survey::{Damage, DamageKind};

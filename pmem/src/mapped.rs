@@ -12,7 +12,9 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::copy::{self, Stores};
 use crate::device;
+use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
+use crate::sigbus::Guarded;
 
 /// What may be written and not yet be covered by a barrier, in bytes.
 const WINDOW_BYTES: u64 = 64 * 1024;
@@ -202,15 +204,30 @@ impl Drop for Reservation {
 /// A region in mapped segment files.
 #[derive(Debug)]
 pub struct MappedRegion {
+    /// Lets lost memory be noticed. Stands first, to be given up before the addresses are.
+    guarded: Guarded,
     reservation: Arc<Reservation>,
     level: Level,
     stores: Stores,
     barriers: u64,
+    /// The last barrier before memory was lost.
+    completed: u64,
 }
 
 impl MappedRegion {
-    pub(crate) fn new(reservation: Arc<Reservation>, level: Level) -> MappedRegion {
-        MappedRegion { reservation, level, stores: Stores::detect(), barriers: 0 }
+    /// `page` is the size of the mappings' pages in bytes.
+    ///
+    /// # Errors
+    /// When too many regions are mapped.
+    pub(crate) fn new(
+        reservation: Arc<Reservation>,
+        level: Level,
+        page: usize,
+    ) -> io::Result<MappedRegion> {
+        let bytes = u64::from(reservation.slots) * reservation.slot_bytes;
+        let guarded = Guarded::new(reservation.base, bytes as usize, page, reservation.slot_bytes)?;
+        let stores = Stores::detect();
+        Ok(MappedRegion { reservation, guarded, level, stores, barriers: 0, completed: 0 })
     }
 
     /// The same region as if its medium were of this level: to measure what that costs, on memory that is there.
@@ -282,7 +299,16 @@ impl Region for MappedRegion {
 
     #[inline]
     fn completed(&mut self) -> Barrier {
-        Barrier(self.barriers)
+        // What was stored where memory was lost went nowhere: nothing is promised from then on.
+        if self.guarded.poison().is_none() {
+            self.completed = self.barriers;
+        }
+        Barrier(self.completed)
+    }
+
+    #[inline]
+    fn poison(&self) -> Option<Poison> {
+        self.guarded.poison()
     }
 
     #[inline]

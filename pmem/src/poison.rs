@@ -13,6 +13,8 @@ pub enum Failed {
     Sync = 2,
     /// Nothing: the thread that does both ended by a bug.
     Thread = 3,
+    /// Memory of the region was used, and there was none any more.
+    Memory = 4,
 }
 
 /// Why a region keeps no promise any more, for the rest of the process's life. A sync that failed is not tried again:
@@ -39,7 +41,7 @@ impl Poison {
 
     /// What [`Poison::to_bits`] gave; `None` for 0.
     pub fn from_bits(bits: u64) -> Option<Poison> {
-        let failed = [Failed::Write, Failed::Sync, Failed::Thread];
+        let failed = [Failed::Write, Failed::Sync, Failed::Thread, Failed::Memory];
         let failed = failed.into_iter().find(|failed| *failed as u64 == bits & 0xff)?;
         Some(Poison { failed, slot: (bits >> 8) as u32, errno: (bits >> 40) as i32 })
     }
@@ -50,6 +52,13 @@ impl fmt::Display for Poison {
         let what = match self.failed {
             Failed::Write => "writing",
             Failed::Sync => "syncing",
+            Failed::Memory => {
+                return write!(
+                    f,
+                    "a part of segment {:08}.seg is gone: its file was cut short, or the medium cannot be read",
+                    self.slot
+                );
+            }
             Failed::Thread => return f.write_str("the thread that syncs the log has ended"),
         };
         write!(f, "{what} segment {:08}.seg failed", self.slot)?;
@@ -66,7 +75,7 @@ mod tests {
 
     #[test]
     fn it_fits_a_number_and_says_what_and_where() {
-        for failed in [Failed::Write, Failed::Sync, Failed::Thread] {
+        for failed in [Failed::Write, Failed::Sync, Failed::Thread, Failed::Memory] {
             for (slot, errno) in [(0, 0), (3, libc::EIO), (u32::MAX, libc::ENOSPC)] {
                 let poison = Poison { failed, slot, errno };
                 assert_eq!(Poison::from_bits(poison.to_bits()), Some(poison));

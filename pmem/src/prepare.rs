@@ -17,6 +17,8 @@ use crate::staged::{Files, Media, StagedRegion};
 const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
+/// Bytes of an ordinary page.
+const PAGE: usize = 4096;
 /// Bytes that a new file is filled with at a time.
 const FILL_BYTES: usize = 1 << 20;
 
@@ -235,7 +237,9 @@ pub fn open_dir_on<M: Media + 'static>(
     let reservation = Arc::new(reservation);
     let (region, backing) = match sync {
         None => {
-            let region = MappedRegion::new(Arc::clone(&reservation), level);
+            let page = if huge_page > 0 { huge_page as usize } else { PAGE };
+            let region = MappedRegion::new(Arc::clone(&reservation), level, page)
+                .map_err(failed(dir, "guarding its memory"))?;
             (AnyRegion::Mapped(region), Backing::Mapped { map_sync: medium.map_sync })
         }
         Some(SyncConfig { poll, window_bytes }) => {

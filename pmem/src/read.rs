@@ -1,6 +1,6 @@
 //! Reading: a record by its place, and places by offset, time and epoch.
 
-use crate::format::{RECORD_HEADER_BYTES, RecordHeader, record_bytes};
+use crate::format::{RECORD_HEADER_BYTES, RecordHeader, crc32c, record_bytes};
 use crate::region::Region;
 use crate::tables::StreamSlot;
 use crate::wal::{Record, RecordAt, Wal};
@@ -16,7 +16,14 @@ impl<R: Region> Wal<R> {
             return None;
         }
         let block = self.region.bytes(at.address() + RECORD_HEADER_BYTES as u64, bytes);
-        Some(Record { header, block })
+        Some(Record { header, block }).filter(|record| self.still_sound(record))
+    }
+
+    /// True if the block of a record is what was stored. To be asked again behind the use of it: memory that is lost
+    /// ([`crate::sigbus`]) is lost when it is read.
+    #[inline]
+    pub fn still_sound(&self, record: &Record<'_>) -> bool {
+        self.region.poison().is_none() || crc32c(record.block) == record.header.block_crc.get()
     }
 
     /// The record of `stream` whose batch holds `offset`, and its number for the next call's `hint`.

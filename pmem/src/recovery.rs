@@ -1,15 +1,15 @@
 //! Opening a log: the longest valid prefix, then a fresh segment in a new epoch
 //! (`docs/wal-format.md` section 5).
 
+use crate::fault::{Fault, Missing};
 use crate::format::{
-    Kind, OPENED_AT_START, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
-    generation, record_bytes,
+    Kind, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, record_bytes,
 };
 use crate::planted::{Bug, planted};
-use crate::region::{Level, Region};
-use crate::scan::{
-    Found, base, check_header, fault, headless, read_header, scan, torn, void_from, written_copy,
-};
+use crate::region::Region;
+use crate::scan::{read_header, written_copy};
+use crate::slots::Slots;
+use crate::survey::{Damage, Expected, Found, Survey};
 use crate::tables::Life;
 use crate::wal::{LogNames, RecordAt, Segment, TableFull, Wal, WalConfig};
 
@@ -53,13 +53,21 @@ pub enum RecoveryError {
         /// Slots of the log.
         slots: u32,
     },
+    /// A slot could not be read.
+    #[error("reading slot {slot}: {source}")]
+    Read {
+        /// Slot of the segment.
+        slot: u32,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The fresh segment's header could not be made durable.
     #[error("syncing the new segment's header: {0}")]
     Sync(#[source] std::io::Error),
 }
 
 /// What was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// Segments that hold records.
     pub segments: usize,
@@ -75,11 +83,15 @@ pub struct RecoveryReport {
     pub possible_loss: bool,
     /// True when there was no log.
     pub new_log: bool,
+    /// What is damaged and was not accepted: the log is in the state FAULT if there is anything.
+    pub damages: Vec<Damage>,
+    /// Offsets between or before sound records of their streams that are missing, accepted or not.
+    pub missing: Vec<Missing>,
 }
 
 impl<R: Region> Wal<R> {
     /// Opens the log in `region`, whose slots `slots` exist: recovers what is there, and begins a new epoch in a
-    /// fresh segment.
+    /// fresh segment. A damaged log is refused.
     ///
     /// One slot must be blank for that segment: a caller that has slots still to be made prepares one more than
     /// exist (the first one, for a new log) before it opens. Blocks while syncing and, when starts have used up
@@ -88,102 +100,124 @@ impl<R: Region> Wal<R> {
     /// # Errors
     /// Why the log cannot be opened; nothing was changed then, unless syncing failed.
     pub fn open(
-        mut region: R,
+        region: R,
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        let mut report = RecoveryReport::default();
-        let mut found = Vec::new();
-        let mut blank = Vec::new();
-        for slot in slots {
-            match read_header(&region, *slot) {
-                Some(header) => {
-                    check_header(&region, *slot, &header, config.shard)?;
-                    let scan = scan(&region, *slot, &header);
-                    found.push(Found { slot: *slot, header, scan });
-                }
-                None => blank.push(*slot),
-            }
-        }
-        found.sort_by_key(|segment| segment.header.sequence.get());
-        let names = one_log(&found)?
-            .unwrap_or(LogNames { log_id: config.new_log_id, secret: config.new_secret });
-        report.new_log = found.is_empty();
-        report.possible_loss = match found.last() {
-            Some(newest) => {
-                newest.header.level == Level::Process as u8
-                    && newest.header.boot_id != config.boot_id
-                    && !planted(Bug::RebootUnnoticed)
-            }
-            // A reboot may take every header of such a log, also where it leaves records.
-            None => {
-                region.level() == Level::Process && slots.iter().any(|slot| used(&region, *slot))
-            }
-        };
+        Wal::recover(region, slots, config, false)
+    }
+
+    /// As [`Wal::open`], but a damaged log opens too: read-only, in the state FAULT ([`Wal::fault`]), with all its sound
+    /// records, and nothing is stored to it.
+    ///
+    /// # Errors
+    /// As [`Wal::open`]; of damage, only where no segment header is left.
+    pub fn open_even_damaged(
+        region: R,
+        slots: &[u32],
+        config: WalConfig,
+    ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
+        Wal::recover(region, slots, config, true)
+    }
+
+    fn recover(
+        mut region: R,
+        slots: &[u32],
+        config: WalConfig,
+        even_damaged: bool,
+    ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
         if planted(Bug::WritesBeforeReading) {
+            let bare =
+                |slot: &&u32| region.front(**slot).is_ok_and(|front| read_header(&front).is_none());
+            let blank: Vec<u32> = slots.iter().filter(bare).copied().collect();
             clear_half_written(&mut region, &blank);
         }
-        let void = void_segments(&found, report.possible_loss)?;
-        refuse_headless(&region, &mut blank, found.last(), report.possible_loss)?;
-        let mut ends = vec![0; found.len()];
-        // Records from here on in older segments are void.
-        let mut cut = u64::MAX;
-        for ((segment, end), void) in found.iter().zip(&mut ends).zip(&void).rev() {
-            *end = base(&region, segment.slot) + SEGMENT_DATA_AT;
-            if *void {
-                continue;
-            }
-            report.torn_tails += usize::from(!segment.scan.rolled && torn(&region, segment));
-            if !report.possible_loss
-                && let Some(fault) = fault(&region, segment, cut)
-            {
-                return Err(fault);
-            }
-            *end = void_from(&region, segment, cut);
-            cut = cut.min(segment.header.base_lsn.get());
+        let expected = Expected {
+            shard: Some(config.shard),
+            level: Some(region.level()),
+            boot_id: config.boot_id,
+        };
+        let mut survey = Survey::take(&region, slots, expected, &mut |_| {})?;
+        if !survey.damages.is_empty() && (!even_damaged || survey.found.is_empty()) {
+            return Err(survey.damages.swap_remove(0).into_error());
         }
-        let mut wal = Wal::new(region, config, names);
+        let mut report = RecoveryReport {
+            segments: survey.found.len(),
+            torn_tails: survey.found.iter().filter(|found| found.torn && !found.void).count(),
+            possible_loss: survey.possible_loss,
+            new_log: survey.found.is_empty(),
+            damages: std::mem::take(&mut survey.damages),
+            ..RecoveryReport::default()
+        };
+        let new_log = LogNames { log_id: config.new_log_id, secret: config.new_secret };
+        let mut wal = Wal::new(region, config, survey.names.unwrap_or(new_log));
         wal.possible_loss = report.possible_loss;
         wal.resume(1, 0, config.time_ns);
-        for ((segment, end), void) in found.iter().zip(&ends).zip(&void) {
-            wal.apply(segment, *end, &mut report)?;
-            if !planted(Bug::EpochOfRecordsOnly) {
-                wal.epoch = wal.epoch.max(segment.header.base_epoch.get());
-            }
-            wal.epoch = wal.epoch.max(segment.scan.epoch);
-            let time = wal.time.max(segment.scan.time);
-            if *void {
-                wal.time = time;
-            } else {
-                wal.resume(segment.scan.lsn, segment.scan.chain, time);
-            }
-            wal.segments.push_back(Segment {
-                slot: segment.slot,
-                sequence: segment.header.sequence.get(),
-                end: *end,
-            });
+        for found in &survey.found {
+            wal.take_over(found, &survey, &mut report)?;
         }
         wal.tables.seal();
-        report.segments = found.len();
+        wal.slots_made = slots.len() as u32;
+        if !report.damages.is_empty() {
+            wal.fault = Some(Box::new(Fault::of(&report)));
+            return Ok((wal, report));
+        }
         if report.possible_loss && !planted(Bug::EpochLost) {
             // The highest epoch may be among what was lost. As starts are seconds apart, the clock is ahead of it.
             let seconds = config.time_ns / 1_000_000_000;
             wal.epoch = wal.epoch.max(u32::try_from(seconds).unwrap_or(u32::MAX - 1));
         }
         wal.epoch += u32::from(!planted(Bug::EpochNotIncreased));
-        wal.slots_made = slots.len() as u32;
-        wal.ready.extend(blank);
+        wal.ready.extend(survey.blank);
         if wal.ready.is_empty() {
             return Err(RecoveryError::NoFreeSegment { slots: wal.slots_made });
         }
-        wal.settle(slots).and_then(|()| wal.begin_epoch()).map_err(RecoveryError::Sync)?;
+        let reason = crate::format::OPENED_AT_START;
+        wal.settle(slots).and_then(|()| wal.begin_epoch(reason)).map_err(RecoveryError::Sync)?;
         wal.refill_reserve();
         Ok((wal, report))
     }
 
+    /// Takes over a segment: its records into tables and index, its place, and what follows it.
+    fn take_over(
+        &mut self,
+        found: &Found,
+        survey: &Survey,
+        report: &mut RecoveryReport,
+    ) -> Result<(), TableFull> {
+        let base = self.base(found.slot);
+        let mut end = base + SEGMENT_DATA_AT;
+        if !found.void {
+            // Only then can a stream that begins above offset 0 have lost anything: nothing was recycled yet.
+            let whole = survey.found[0].header.sequence.get() == 1;
+            for run in &found.scan.runs {
+                if end < base + run.start {
+                    self.gaps.push((end, base + run.start));
+                }
+                end = base + run.end;
+                let missing = survey.gaps.then_some(whole);
+                self.apply(base + run.start, end, missing, report)?;
+            }
+        }
+        let tail = &found.scan.tail;
+        if !planted(Bug::EpochOfRecordsOnly) {
+            self.epoch = self.epoch.max(found.header.base_epoch.get());
+        }
+        self.epoch = self.epoch.max(tail.epoch);
+        let time = self.time.max(tail.time);
+        if found.void {
+            self.time = time;
+        } else {
+            self.resume(tail.lsn, tail.chain, time);
+        }
+        let (slot, sequence) = (found.slot, found.header.sequence.get());
+        self.segments.push_back(Segment { slot, sequence, end });
+        Ok(())
+    }
+
     /// Makes durable what recovery relied on. After a kill of the process the memory shows stores that a power
     /// cut could still take back: a header half wiped, the header of the newest segment, its last records.
-    fn settle(&mut self, slots: &[u32]) -> std::io::Result<()> {
+    pub(crate) fn settle(&mut self, slots: &[u32]) -> std::io::Result<()> {
         if !planted(Bug::HalfHeaderLeft) {
             clear_half_written(&mut self.region, self.ready.make_contiguous());
         }
@@ -198,20 +232,24 @@ impl<R: Region> Wal<R> {
         Ok(())
     }
 
-    /// Rebuilds index and tables from one segment's valid records.
+    /// Rebuilds index and tables from the valid records between two addresses. With `missing`, offsets that are missing
+    /// are noted; it says whether those at the beginning of a stream can be.
     fn apply(
         &mut self,
-        segment: &Found,
+        mut address: u64,
         end: u64,
+        missing: Option<bool>,
         report: &mut RecoveryReport,
     ) -> Result<(), TableFull> {
-        let mut address = self.base(segment.slot) + SEGMENT_DATA_AT;
         while address < end {
             let at = RecordAt::new(address);
             let Some(record) = self.record(at) else { break };
             let header = *record.header;
             let bytes = record_bytes(record.block.len());
             let nonce = record.block.first_chunk::<16>().copied();
+            if let Some(whole) = missing {
+                report.missing.extend(self.missing_before(&header, whole));
+            }
             self.apply_record(&header, nonce, at)?;
             if header.kind == Kind::Data as u8 {
                 report.records += 1;
@@ -221,6 +259,21 @@ impl<R: Region> Wal<R> {
             address += bytes;
         }
         Ok(())
+    }
+
+    /// The offsets of a record's stream that should stand before it and do not.
+    fn missing_before(&self, header: &RecordHeader, whole: bool) -> Option<Missing> {
+        let states = header.kind == Kind::StreamState as u8 && header.publisher.get() == 0;
+        if header.kind != Kind::Data as u8 && !states {
+            return None;
+        }
+        let (stream, to) = (header.stream.get(), header.offset.get());
+        let from = match self.tables.stream_slot(stream) {
+            Some(slot) => self.tables.streams[slot.0 as usize].next_offset,
+            None if whole => 0,
+            None => return None,
+        };
+        (from < to).then_some(Missing { stream, from, to })
     }
 
     fn apply_record(
@@ -296,142 +349,20 @@ impl<R: Region> Wal<R> {
         Ok(())
     }
 
-    fn base(&self, slot: u32) -> u64 {
+    pub(crate) fn base(&self, slot: u32) -> u64 {
         u64::from(slot) * self.region.slot_bytes()
     }
-}
-
-/// True if anything was ever written to a slot.
-fn used<R: Region>(region: &R, slot: u32) -> bool {
-    SEGMENT_HEADER_AT.into_iter().any(|copy| written_copy(region, slot, copy))
-        || headless(region, slot, None).is_some()
 }
 
 /// Zeroes what torn writes left in free slots: the next header in such a slot starts from zeros again.
 fn clear_half_written<R: Region>(region: &mut R, free: &[u32]) {
     for slot in free {
         for copy in SEGMENT_HEADER_AT {
-            if written_copy(region, *slot, copy) {
-                let at = base(region, *slot) + copy;
+            let at = u64::from(*slot) * Region::slot_bytes(region);
+            if written_copy(region.bytes(at, SEGMENT_DATA_AT as usize), copy) {
+                let at = at + copy;
                 region.store(at, &[0; SEGMENT_HEADER_BYTES]);
             }
         }
     }
-}
-
-/// What all segments share, if there are any.
-fn one_log(found: &[Found]) -> Result<Option<LogNames>, RecoveryError> {
-    let names =
-        |segment: &Found| LogNames { log_id: segment.header.log_id, secret: segment.header.secret };
-    let count = |of: &LogNames| found.iter().filter(|other| names(other) == *of).count();
-    // The stranger is the one that fewer segments agree with.
-    let Some(log) = found.iter().map(names).max_by_key(count) else {
-        return Ok(None);
-    };
-    match found.iter().find(|segment| names(segment) != log) {
-        Some(stranger) => Err(RecoveryError::Foreign {
-            slot: stranger.slot,
-            what: "it belongs to another log".to_string(),
-        }),
-        None => Ok(Some(log)),
-    }
-}
-
-/// Why `after` does not continue `before`, if it does not.
-fn misfit(before: &Found, after: &Found) -> Option<RecoveryError> {
-    let expected = before.header.sequence.get() + 1;
-    if after.header.sequence == before.header.sequence {
-        let what = format!("it has the same number as the one in slot {}", before.slot);
-        return Some(RecoveryError::Foreign { slot: after.slot, what });
-    }
-    if after.header.sequence.get() != expected {
-        return Some(RecoveryError::Missing {
-            missing: expected,
-            before: before.slot,
-            after: after.slot,
-        });
-    }
-    let base = after.header.base_lsn.get();
-    let fits = if after.header.reason == OPENED_AT_START {
-        base <= before.scan.lsn
-    } else {
-        before.scan.rolled
-            && base == before.scan.lsn
-            && after.header.base_chain.get() == before.scan.chain
-    };
-    if fits {
-        return None;
-    }
-    let at = before.scan.end - u64::from(before.slot) * before.header.segment_bytes.get();
-    let what = format!(
-        "its records end before lsn {}, but the next segment goes on at lsn {base}",
-        before.scan.lsn
-    );
-    Some(RecoveryError::Fault { slot: before.slot, at, what })
-}
-
-/// Which segments do not count. Each that counts continues the one before; where that is not so, a later start
-/// has gone on from what was left after a possible loss, and all between are void. After a possible loss
-/// everything behind the first misfit is.
-fn void_segments(found: &[Found], possible_loss: bool) -> Result<Vec<bool>, RecoveryError> {
-    let mut void = vec![false; found.len()];
-    let (mut last, mut next) = (0, 1);
-    while next < found.len() {
-        let mut end = next;
-        if let Some(error) = misfit(&found[last], &found[next]) {
-            let accepted = (next + 1..found.len()).find(|later| {
-                let header = &found[*later].header;
-                header.reason == OPENED_AT_START && header.base_lsn.get() <= found[last].scan.lsn
-            });
-            end = match accepted {
-                Some(start) => start,
-                None if possible_loss => found.len(),
-                None => return Err(error),
-            };
-            void[next..end].fill(true);
-        }
-        (last, next) = (end, end + 1);
-    }
-    Ok(void)
-}
-
-/// A slot without a valid header whose header was damaged is refused: its records are not to be lost. It was,
-/// when both copies hold something (writing and wiping touch one at a time), or when there are records of the
-/// segment that would come next (without any segment, of any). After a possible loss the latter slots are
-/// accepted, but used last, so that the next segment does not stand on its own namesake's records.
-fn refuse_headless<R: Region>(
-    region: &R,
-    blank: &mut [u32],
-    newest: Option<&Found>,
-    possible_loss: bool,
-) -> Result<(), RecoveryError> {
-    if possible_loss && newest.is_none() {
-        // All begins anew, with a secret that no record was made with.
-        return Ok(());
-    }
-    let next =
-        newest.map(|newest| generation(&newest.header.secret, newest.header.sequence.get() + 1));
-    let mut first_kept = blank.len();
-    for index in (0..blank.len()).rev() {
-        let slot = blank[index];
-        let records = headless(region, slot, next);
-        let damaged = SEGMENT_HEADER_AT.into_iter().all(|copy| written_copy(region, slot, copy));
-        if !possible_loss && (damaged || records.is_some()) {
-            let (at, what) = match records {
-                Some(at) => (at, "there is a record, but no valid segment header"),
-                None => (0, "both copies of the segment header are damaged"),
-            };
-            return Err(RecoveryError::Fault { slot, at, what: what.to_string() });
-        }
-        if records.is_some() {
-            first_kept -= 1;
-            blank[index..=first_kept].rotate_left(1);
-        }
-    }
-    if first_kept == 0 && !blank.is_empty() {
-        let what = "there is a record, but no valid segment header, and no other slot is free";
-        let at = SEGMENT_DATA_AT;
-        return Err(RecoveryError::Fault { slot: blank[0], at, what: what.to_string() });
-    }
-    Ok(())
 }

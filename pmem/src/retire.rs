@@ -86,6 +86,9 @@ impl<R: Region> Wal<R> {
     #[inline]
     pub fn housekeep(&mut self, records: usize) {
         if self.retire == Retire::Idle {
+            if self.fault.is_some() {
+                return;
+            }
             let target = self.config.ready_segments + self.reserve;
             let short = self.slots_ready() < target && !self.grows();
             // The newest segment is being written to.
@@ -105,6 +108,7 @@ impl<R: Region> Wal<R> {
             Retire::Idle => {}
             Retire::Walking(mut address) => {
                 for _ in 0..records {
+                    address = self.behind_gap(address);
                     if address >= segment.end {
                         self.retire = Retire::Wiping { copies: 0, written: self.written };
                         return;
@@ -182,9 +186,15 @@ impl<R: Region> Wal<R> {
                 }
             }
             Kind::PublisherState => self.restate_life(header.publisher.get(), at)?,
-            Kind::Abort | Kind::EpochStart | Kind::Roll | Kind::Pad | Kind::Hint => {}
+            Kind::Abort | Kind::EpochStart | Kind::Roll | Kind::Pad | Kind::Hint | Kind::Hole => {}
         }
         Some(next)
+    }
+
+    /// `address`, or the end of the gap that begins there.
+    fn behind_gap(&self, address: u64) -> u64 {
+        let begins = |(from, _): &&(u64, u64)| *from == address;
+        self.gaps.iter().find(begins).map_or(address, |(_, to)| *to)
     }
 
     fn drop_front(&mut self, stream: StreamSlot, at: RecordAt) {

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
+use crate::fault::Fault;
 use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
-use crate::index::Index;
+use crate::index::{ArenaSize, Index};
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
@@ -52,6 +53,9 @@ pub enum AppendError {
         /// Most bytes a record may have.
         limit: u64,
     },
+    /// The log is damaged and takes nothing: an operator has to decide.
+    #[error("the log is damaged and takes nothing (FAULT)")]
+    Fault,
     /// W bytes, or the opening of the next segment, wait for a barrier to complete: try again later.
     #[error("too much waits for a barrier")]
     Window,
@@ -100,6 +104,14 @@ pub struct Record<'a> {
     pub header: &'a RecordHeader,
     /// Its block.
     pub block: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Offset behind the last message (data).
+    #[inline]
+    pub fn end_offset(&self) -> u64 {
+        self.header.offset.get() + u64::from(self.header.count.get())
+    }
 }
 
 /// A segment in use.
@@ -160,6 +172,10 @@ pub struct Wal<R: Region> {
     pub(crate) unreadable: Option<RecordAt>,
     pub(crate) growth: Growth,
     pub(crate) possible_loss: bool,
+    /// Why the log takes nothing.
+    pub(crate) fault: Option<Box<Fault>>,
+    /// Addresses between which nothing in a segment counts, in the order of the segments: accepted losses, or damage.
+    pub(crate) gaps: Vec<(u64, u64)>,
     /// Set for good when the region's medium failed.
     pub(crate) poison: Option<Poison>,
     /// While rolling: how many copies of the next segment's header were written.
@@ -203,6 +219,16 @@ pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 impl<R: Region> Wal<R> {
     pub(crate) fn new(region: R, config: WalConfig, names: LogNames) -> Wal<R> {
+        let arena = config.tables.arena(region.slots(), region.slot_bytes());
+        Wal::with_index(region, config, names, arena)
+    }
+
+    pub(crate) fn with_index(
+        region: R,
+        config: WalConfig,
+        names: LogNames,
+        arena: ArenaSize,
+    ) -> Wal<R> {
         let limits = config.tables;
         let room = region.slot_bytes() - SEGMENT_DATA_AT - ROLL_BYTES;
         Wal {
@@ -210,7 +236,7 @@ impl<R: Region> Wal<R> {
             secret: names.secret,
             epoch: 0,
             tables: Tables::new(limits),
-            index: Index::new(limits.arena(region.slots(), region.slot_bytes())),
+            index: Index::new(arena),
             segments: VecDeque::with_capacity(region.slots() as usize + 1),
             ready: VecDeque::with_capacity(region.slots() as usize + 1),
             slots_made: 0,
@@ -219,6 +245,8 @@ impl<R: Region> Wal<R> {
             unreadable: None,
             growth: Growth::default(),
             possible_loss: false,
+            fault: None,
+            gaps: Vec::new(),
             poison: None,
             header_copies: None,
             record_limit: room.min(region.window_bytes()),
@@ -269,6 +297,9 @@ impl<R: Region> Wal<R> {
 
     /// Slots that the housekeeper is to make now.
     pub fn slots_wanted(&self) -> u32 {
+        if self.fault.is_some() {
+            return 0;
+        }
         let target = self.config.ready_segments + self.reserve;
         // A log that gave up waiting recycles, and still takes a slot as soon as one can be made.
         let least = u32::from(self.growth == Growth::Settled);
@@ -316,11 +347,17 @@ impl<R: Region> Wal<R> {
         self.possible_loss
     }
 
+    /// Why the log is in the state FAULT, if it is: read-only, with what is sound.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_deref()
+    }
+
     /// Why the log takes nothing more and what it took last is not promised: its medium failed. For the life of the
     /// process; what is persisted can be read.
     #[inline]
     pub fn poison(&self) -> Option<Poison> {
-        self.poison
+        // What was lost under a reader is known before the next barrier waits in vain.
+        self.poison.or_else(|| self.region.poison())
     }
 
     /// Ids of the streams that the log holds anything of.

@@ -223,7 +223,7 @@ fn the_last_record_of_a_rolled_segment_is_missed() {
         (0..log.history.batches.len()).find(|batch| log.place(*batch).0 == 1).expect("rolled");
     let (slot, at) = log.place(first_of_second - 1);
     log.flip(slot, at + 120);
-    log.refused(&format!("damaged: slot 0 byte {at}: its records end before lsn"));
+    log.refused(&format!("damaged: slot 0 byte {at}: no valid record with lsn"));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The format's bytes, written by hand from docs/wal-format.md, read and written.
 
 use mstream_pmem::format::{
-    Kind, OPENED_AT_START, RecordFields, RecordHeader, SegmentFields, SegmentHeader, generation,
-    record_bytes,
+    ACCEPTED, Kind, OPENED_AT_START, RecordFields, RecordHeader, SegmentFields, SegmentHeader,
+    generation, record_bytes,
 };
+use mstream_pmem::{Hole, holes_in};
 use zerocopy::IntoBytes;
 
 /// CRC32C bit by bit (RFC 3720 appendix B.4: polynomial 0x1EDC6F41, reflected).
@@ -79,6 +80,57 @@ fn segment_header() {
     }
 }
 
+/// A segment that records losses has another version and reason.
+#[test]
+fn segment_header_of_accepted_losses() {
+    let mut golden = bytes(
+        "4d5354524d57414c 0200 8000 00000000
+         00000000000000000000000000000000
+         0900000000000000 0100000000000000 03000000 00000000
+         00000000 04 03 0000
+         0000100000000000 0000010000000000 0000000000000000
+         00000000000000000000000000000000
+         00000000000000000000000000000000 00000000",
+    );
+    let check = crc32c(&golden);
+    golden.extend(check.to_le_bytes());
+    let header = SegmentHeader::new(&SegmentFields {
+        shard: 0,
+        log_id: [0; 16],
+        sequence: 9,
+        base_lsn: 1,
+        base_epoch: 3,
+        base_chain: 0,
+        level: 4,
+        reason: ACCEPTED,
+        segment_bytes: 1 << 20,
+        window_bytes: 1 << 16,
+        time: 0,
+        boot_id: [0; 16],
+        secret: [0; 16],
+    });
+    assert_eq!(header.as_bytes(), golden);
+    assert!(header.begins_anew());
+}
+
+#[test]
+fn holes() {
+    let block = bytes(
+        "0700000000000000 c010000000000000 0012000000000000 2a00000000000000 2c00000000000000
+         0800000000000000 0000000000000000 0010000000000000 6400000000000000 6400000000000000",
+    );
+    let hole = |segment: u64, from: u64, to: u64, lsn: u64, next_lsn: u64| Hole {
+        segment: segment.into(),
+        from: from.into(),
+        to: to.into(),
+        lsn: lsn.into(),
+        next_lsn: next_lsn.into(),
+    };
+    let expected = [hole(7, 0x10c0, 0x1200, 42, 44), hole(8, 0, 4096, 100, 100)];
+    assert_eq!(holes_in(&block).collect::<Vec<_>>(), expected);
+    assert_eq!(expected.as_bytes(), block);
+}
+
 /// One record of each kind. Written by hand but for the checks, which the bitwise CRC gives.
 #[test]
 fn records_of_each_kind() {
@@ -136,6 +188,12 @@ fn records_of_each_kind() {
             Kind::Hint,
             true,
             "08 00 0000 00000000 09000000",
+            "2a00000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000 e703000000000000",
+        ),
+        (
+            Kind::Hole,
+            true,
+            "09 00 0000 28000000 09000000",
             "2a00000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000 e703000000000000",
         ),
     ];

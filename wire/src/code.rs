@@ -62,6 +62,8 @@ codes! {
     LogFull = 18, "log full";
     /// The log's medium failed: nothing new is taken or acknowledged until the node was started again.
     LogPoisoned = 19, "log poisoned";
+    /// The log is damaged: it is read-only until its operator decides.
+    LogDamaged = 20, "log damaged";
 }
 
 impl core::fmt::Display for Code {

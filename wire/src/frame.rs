@@ -276,7 +276,7 @@ frames! {
         from: U64,
         /// Offset behind the last one without.
         to: U64,
-        /// 1 compacted, 2 lost and accepted.
+        /// 1 compacted, 2 lost and accepted, 3 damaged and not decided.
         reason: U16,
         /// Zero.
         reserved: [u8; 6],
@@ -311,6 +311,15 @@ pub struct DataHeader {
 }
 
 const _: () = assert!(size_of::<DataHeader>() == crate::DATA_HEADER_BYTES);
+
+impl Skip {
+    /// Reason: newer messages of the same keys replaced them.
+    pub const COMPACTED: u16 = 1;
+    /// Reason: they were lost, and an operator accepted that.
+    pub const LOST: u16 = 2;
+    /// Reason: the log is damaged, and nobody has decided yet.
+    pub const DAMAGED: u16 = 3;
+}
 
 impl DataHeader {
     /// Type number of publish frames.

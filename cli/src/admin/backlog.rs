@@ -1,8 +1,11 @@
 //! `mstream backlog`: who is behind, in words.
 
-use mstream_admin::v1::{Backlog, ListBacklogRequest, ReaderState};
+use mstream_admin::v1::{
+    Backlog, GetStatusRequest, ListBacklogRequest, MissingOffsets, ReaderState,
+};
 use serde::Serialize;
 
+use super::status::missing_text;
 use super::{Admin, PAGE, stream_key};
 use crate::cli::BacklogArgs;
 use crate::failure::Failure;
@@ -121,7 +124,17 @@ pub(crate) fn run(args: &BacklogArgs, settings: &Settings) -> Result<(), Failure
         (_, 0) => output.line("no subscriptions"),
         (0, total) => output.line(&format!("{}, none is behind", counted(total, "subscription"))),
         _ => Ok(()),
-    }
+    }?;
+    // What no subscription can be sent.
+    let status = admin.call(admin.node().get_status(GetStatusRequest {}))?;
+    let wanted = |missing: &&MissingOffsets| {
+        args.stream.as_ref().is_none_or(|stream| match args.id {
+            true => *stream == missing.stream_id.to_string(),
+            false => *stream == missing.stream,
+        })
+    };
+    let missing = status.shards.iter().flat_map(|shard| &shard.missing).filter(wanted);
+    missing.map(missing_text).try_for_each(|text| output.line(&text))
 }
 
 #[cfg(test)]

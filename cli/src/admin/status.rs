@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mstream_admin::v1::{Finding, GetStatusRequest, Number, Port, Shard, Status};
+use mstream_admin::v1::{Finding, GetStatusRequest, MissingOffsets, Number, Port, Shard, Status};
 use mstream_controlplane::metrics::REASONS;
 use serde::Serialize;
 
@@ -58,10 +58,20 @@ struct ShardRecord<'a> {
     epoch: u32,
     log_id: String,
     log_condition: &'a str,
+    missing: Vec<MissingRecord<'a>>,
+    missing_messages: u64,
     positions: Numbers<'a>,
     counters: Numbers<'a>,
     refusals: Numbers<'a>,
     ports: Vec<PortRecord<'a>>,
+}
+
+#[derive(Serialize)]
+struct MissingRecord<'a> {
+    stream: &'a str,
+    stream_id: u64,
+    from: u64,
+    to: u64,
 }
 
 #[derive(Serialize)]
@@ -121,6 +131,17 @@ impl ShardRecord<'_> {
             epoch: shard.epoch,
             log_id: hex(&shard.log_id),
             log_condition: &shard.log_condition,
+            missing: shard
+                .missing
+                .iter()
+                .map(|m| MissingRecord {
+                    stream: &m.stream,
+                    stream_id: m.stream_id,
+                    from: m.from,
+                    to: m.to,
+                })
+                .collect(),
+            missing_messages: shard.missing_messages,
             positions: numbers(&shard.positions),
             counters: numbers(&shard.counters),
             refusals: refusals(shard).map(|n| (n.name.as_str(), n.value)).collect(),
@@ -188,6 +209,12 @@ pub(crate) fn heading(status: &Status) -> String {
     )
 }
 
+/// Offsets that the log lacks.
+pub(crate) fn missing_text(missing: &MissingOffsets) -> String {
+    let MissingOffsets { stream, from, to, .. } = missing;
+    format!("MISSING: stream {stream}, offsets {from} to {}", to.saturating_sub(1))
+}
+
 fn shard_text(shard: &Shard) -> String {
     let demanded = match words::level(shard.required_level()) {
         "" => String::new(),
@@ -203,6 +230,9 @@ fn shard_text(shard: &Shard) -> String {
     );
     if !shard.log_condition.is_empty() {
         text.push_str(&format!("\n  LOG: {}", shard.log_condition));
+    }
+    for missing in &shard.missing {
+        text.push_str(&format!("\n  {}", missing_text(missing)));
     }
     let mut rows = table(&["", "NUMBER", "VALUE", ""]);
     let work = |number: &&Number| number.value > 0 && refused(number).is_none();

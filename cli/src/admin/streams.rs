@@ -1,6 +1,5 @@
 //! `mstream stream`.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 use mstream_admin::v1::stream_result::Result as Outcome;
@@ -13,6 +12,7 @@ use serde::Serialize;
 use super::names::{Names, Tally};
 use super::words::{self, RulesRecord};
 use super::{Admin, PAGE, stream_key};
+use crate::ask::ask;
 use crate::cli::{KeyArgs, NamesArgs, StreamCommand};
 use crate::failure::Failure;
 use crate::output::{self, Output, count, counted, table};
@@ -92,20 +92,15 @@ fn delete(names: &NamesArgs, id: bool, yes: bool, settings: &Settings) -> Result
 
 /// Asks whoever sits at the terminal.
 fn confirmed(names: &NamesArgs) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Failure::Usage(
-            "deleting streams loses their messages: say --yes to do it without being asked".into(),
-        ));
-    }
     let which = match (&names.file, names.names.as_slice()) {
         (Some(file), _) => format!("the streams of {}", file.display()),
         (None, [name]) => format!("stream {name}"),
         (None, many) => format!("{} ({})", counted(many.len() as u64, "stream"), many.join(", ")),
     };
-    let _ = write!(io::stderr(), "Delete {which}, with all messages, for good? [y/N] ");
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| format!("standard input: {error}"))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    ask(
+        &format!("Delete {which}, with all messages, for good?"),
+        "deleting streams loses their messages",
+    )
 }
 
 /// Does something to many streams, a request for each portion of their names.

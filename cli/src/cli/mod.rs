@@ -3,6 +3,7 @@
 mod admin;
 mod pubsub;
 mod values;
+mod wal;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use self::admin::{
     BacklogArgs, ConfigCommand, KeyArgs, NamesArgs, PublisherCommand, StreamCommand, TopArgs,
 };
 pub(crate) use self::pubsub::{PubArgs, ReachArgs, SubArgs};
+pub(crate) use self::wal::{WalCommand, WalDirArgs, WalDumpArgs};
 
 /// Publishes to and subscribes from MemoryStreamer nodes, and manages them.
 ///
@@ -78,6 +80,9 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Watch the node live
     Top(TopArgs),
+    /// Look into the logs on this host's disk, and accept what they have lost
+    #[command(subcommand)]
+    Wal(WalCommand),
     /// Names for nodes, kept in $XDG_CONFIG_HOME/mstream/contexts.toml
     #[command(subcommand)]
     Context(ContextCommand),

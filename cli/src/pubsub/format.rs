@@ -117,10 +117,10 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// A message as JSON has it: bytes that are UTF-8 as text, others in base64 under another name.
-struct Record<'a> {
-    offset: u64,
-    publisher: u64,
-    message: &'a Message<'a>,
+pub(crate) struct Record<'a> {
+    pub(crate) offset: u64,
+    pub(crate) publisher: u64,
+    pub(crate) message: &'a Message<'a>,
 }
 
 impl Serialize for Record<'_> {

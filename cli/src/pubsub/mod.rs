@@ -17,6 +17,7 @@ use mstream_client::{Client, Ended};
 use mstream_nic::Port;
 use mstream_wire::Code;
 
+pub(crate) use self::format::Record;
 pub(crate) use self::publish::publish;
 use self::reach::Reach;
 pub(crate) use self::subscribe::subscribe;
@@ -72,6 +73,7 @@ fn advice(code: Code) -> &'static str {
             " (on this shard; `mstream stream list` shows what there is, and where)"
         }
         Code::UnknownPublisher => " (`mstream publisher list` shows those that there are)",
+        Code::LogDamaged => " (the log takes nothing until an operator decides: `mstream status`)",
         Code::Fenced => " (somebody else publishes in this name now)",
         _ => "",
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use indicatif::{HumanCount, ProgressBar};
 use mstream_client::{Client, Event, From, Identity, SessionConfig, Stop, SubscriptionId};
 use mstream_nic::Port;
+use mstream_wire::Skip;
 
 use super::contact::Contact;
 use super::format::Sink;
@@ -21,8 +22,6 @@ use crate::settings::Settings;
 
 /// Messages that the node may send beyond what was taken.
 const WINDOW: u64 = 1 << 14;
-/// Offsets that were compacted away: nothing is missing there.
-const COMPACTED: u16 = 1;
 
 struct Subscribing<'a> {
     args: &'a SubArgs,
@@ -148,11 +147,16 @@ impl Subscribing<'_> {
             Event::Skipped { from, to, reason, .. } => {
                 let gone = to.saturating_sub(from);
                 self.next = to;
-                if reason == COMPACTED {
+                // Of what was compacted away nothing is missing.
+                if reason == Skip::COMPACTED {
                     return;
                 }
                 self.missing += gone;
-                note(&format!("offsets {from} to {} are lost", to - 1));
+                let why = match reason {
+                    Skip::DAMAGED => "cannot be read: the node's log is damaged (mstream status)",
+                    _ => "are lost",
+                };
+                note(&format!("offsets {from} to {} {why}", to - 1));
                 if !self.args.keep_going {
                     self.done = true;
                 }

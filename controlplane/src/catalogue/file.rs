@@ -5,10 +5,25 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::journal::{Medium, ReplaceError};
+use super::Catalogue;
+use super::journal::{self, Medium, OpenError, ReplaceError};
 
 const NAME: &str = "catalogue.log";
 const NEW_NAME: &str = "catalogue.new";
+
+/// The catalogue in `dir` as it is now, if there is one. Nothing is changed: a node may be using it.
+///
+/// # Errors
+/// When the file is damaged, of another version, or cannot be read.
+pub fn read_only(dir: &Path) -> Result<Option<Catalogue>, OpenError> {
+    let path = dir.join(NAME);
+    let place = path.display().to_string();
+    match fs::read(&path) {
+        Ok(file) => journal::read(&place, &file).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Io { place, action: "reading", source }),
+    }
+}
 
 /// `catalogue.log` of a directory that nobody else uses.
 #[derive(Debug)]

@@ -235,6 +235,31 @@ struct Reading<'a> {
     batches: bool,
 }
 
+/// The catalogue that the bytes of a journal make, an interrupted write at its end aside.
+///
+/// # Errors
+/// When they are damaged, or of another version.
+pub(super) fn read(place: &str, file: &[u8]) -> Result<Catalogue, OpenError> {
+    Ok(Reading::of(place, file)?.0.catalogue)
+}
+
+impl<'a> Reading<'a> {
+    /// Reads a whole file; where its sound part ends.
+    fn of(place: &'a str, file: &'a [u8]) -> Result<(Reading<'a>, usize), OpenError> {
+        let mut reading = Reading {
+            place,
+            file,
+            catalogue: Catalogue::default(),
+            commands: 0,
+            sequence: 0,
+            batches: false,
+        };
+        reading.header()?;
+        let end = reading.records()?;
+        Ok((reading, end))
+    }
+}
+
 impl Reading<'_> {
     fn damaged(&self, at: usize, reason: impl Into<String>) -> OpenError {
         OpenError::Damaged { place: self.place.to_string(), at, reason: reason.into() }
@@ -340,16 +365,7 @@ impl<M: Medium> FileJournal<M> {
                 Recovered { new: true, ..Recovered::default() },
             ));
         };
-        let mut reading = Reading {
-            place: &place,
-            file: &file,
-            catalogue: Catalogue::default(),
-            commands: 0,
-            sequence: 0,
-            batches: false,
-        };
-        reading.header()?;
-        let end = reading.records()?;
+        let (reading, end) = Reading::of(&place, &file)?;
         let Reading { catalogue, commands, sequence, .. } = reading;
         let cut_bytes = (file.len() - end) as u64;
         if cut_bytes > 0 {

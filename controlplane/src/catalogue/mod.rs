@@ -24,7 +24,7 @@ mod table;
 
 pub use command::{Command, Configured, Event, Publisher, Rules, Stream, StreamKey, Watermark};
 pub use configured::{directory_for, take_configured};
-pub use file::Directory;
+pub use file::{Directory, read_only};
 pub use journal::{FileJournal, Journal, JournalError, Medium, OpenError, Recovered, ReplaceError};
 pub use keeper::Keeper;
 pub use name::{MAX_NAME_BYTES, NameError, check_name};

@@ -223,6 +223,10 @@ pub(super) fn log_condition(status: &v1::Status) -> Vec<Sample> {
     status.shards.iter().map(sample).collect()
 }
 
+pub(super) fn missing_messages(status: &v1::Status) -> Vec<Sample> {
+    by_shard(status, |shard| Some(shard.missing_messages))
+}
+
 pub(super) fn port_info(status: &v1::Status) -> Vec<Sample> {
     let sample = |(mut labels, port): (Vec<String>, &v1::Port)| {
         labels.extend([port.driver.clone(), port.device.clone(), port.addresses.join(",")]);

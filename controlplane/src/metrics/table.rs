@@ -168,6 +168,12 @@ pub const METRICS: &[Metric] = &[
         sample::log_condition,
         "1 while something keeps the shard's log from promising all it should; condition says what.",
     ),
+    node(
+        "mstream_shard_missing_messages",
+        SHARD,
+        sample::missing_messages,
+        "Messages that were missing in the log when it was opened, as far as later ones of their streams tell.",
+    ),
     position(
         "mstream_shard_appended_lsn",
         "appended_lsn",
@@ -369,6 +375,7 @@ pub const REASONS: &[(&str, &str)] = &[
         "what waits to be synced is as much as may wait (`sync_window_bytes`): the publisher sends again",
     ),
     ("log_poisoned", "the log's medium failed: nothing is taken until the node is started again"),
+    ("log_damaged", "the log is damaged: it takes nothing until an operator decides"),
     ("pending_full", "too many records wait to become durable: the publisher sends again"),
     ("no_frame", "no buffer was free for an answer"),
     ("port_full", "the port had no room for an answer"),

@@ -96,6 +96,8 @@ refusals! {
     SyncWindow = "sync_window",
     /// The log's medium failed: nothing is taken until the node is started again.
     LogPoisoned = "log_poisoned",
+    /// The log is damaged: nothing is taken until an operator decides.
+    LogDamaged = "log_damaged",
     /// Too many records wait for the watermark: the publisher sends again.
     PendingFull = "pending_full",
     /// No buffer was free for an answer.

@@ -3,7 +3,7 @@
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::StreamSlot;
-use mstream_wire::{Code, DataHeader, DatagramWriter, FrameHead, rewrite_as_deliver};
+use mstream_wire::{Code, DataHeader, DatagramWriter, FrameHead, Skip, rewrite_as_deliver};
 
 use super::emit::finish_frame;
 use super::publish::owes as publication_owes;
@@ -184,10 +184,18 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let mut next = subscription.next;
         while next < stream.visible_end && next < subscription.limit {
             let found = self.wal.lookup(slot_of_stream, next, subscription.hint);
-            let Some((number, record)) =
-                found.and_then(|(number, at)| Some((number, self.wal.record(at)?)))
+            let found = found.and_then(|(number, at)| Some((number, self.wal.record(at)?)));
+            let Some((number, record)) = found.filter(|(_, record)| next < record.end_offset())
             else {
-                break;
+                // It was lost, or its memory is.
+                let hole = self.wal.hole(slot_of_stream, next, subscription.hint);
+                let Some((to, accepted)) = hole else { break };
+                let to = to.min(stream.visible_end);
+                if !writer.skip(&skip(handle.0, next, to, accepted)) {
+                    break;
+                }
+                next = to;
+                continue;
             };
             let (offset, count) = (record.header.offset.get(), record.header.count.get());
             let data = deliver_header(
@@ -199,6 +207,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             );
             if !writer.data(&data, record.block) {
                 break;
+            }
+            if !self.wal.still_sound(&record) {
+                // Its memory was lost while it was copied: the next look finds that.
+                return true;
             }
             subscription.hint = number;
             next = offset + u64::from(count);
@@ -253,6 +265,18 @@ pub(super) fn give<F, O: Outbox<F> + ?Sized>(
     }
     counters.frames_out += 1;
     true
+}
+
+/// Offsets whose messages are missing; unless that was `accepted`, they may be back some time.
+fn skip(handle: u32, from: u64, to: u64, accepted: bool) -> Skip {
+    Skip {
+        head: Skip::HEAD,
+        handle: handle.into(),
+        from: from.into(),
+        to: to.into(),
+        reason: if accepted { Skip::LOST } else { Skip::DAMAGED }.into(),
+        reserved: [0; 6],
+    }
 }
 
 #[inline]

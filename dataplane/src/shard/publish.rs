@@ -59,8 +59,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
     ) -> Result<(), Code> {
         let request = frame.request.get();
         let stream = self.find_stream(frame.stream.get(), name).ok_or(Code::UnknownStream)?;
-        if self.wal.poison().is_some() {
-            return Err(Code::LogPoisoned);
+        if let Some(code) = self.log_refuses() {
+            return Err(code);
         }
         let mut index = self.sessions[session].publications;
         while let Some(publication) = self.publications.at(index) {
@@ -128,6 +128,15 @@ impl<R: Region, F: Frame> Shard<R, F> {
             None => self.owe_publication(handle.index(), owes::OPENED),
         }
         Ok(())
+    }
+
+    /// Why the log takes nothing more, for as long as the shard runs.
+    pub(super) fn log_refuses(&self) -> Option<Code> {
+        match (self.wal.fault(), self.wal.poison()) {
+            (Some(_), _) => Some(Code::LogDamaged),
+            (None, Some(_)) => Some(Code::LogPoisoned),
+            (None, None) => None,
+        }
     }
 
     /// Frees a publication that the session's own list no longer names, or will not when this returns.
@@ -291,6 +300,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             Ok(appended) => appended,
             Err(AppendError::TooLarge { .. }) => {
                 self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
+                return false;
+            }
+            Err(AppendError::Fault) => {
+                self.refuse_batch(index, first, Code::LogDamaged, Refusal::LogDamaged);
                 return false;
             }
             Err(AppendError::Poisoned(_)) => {

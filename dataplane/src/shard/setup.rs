@@ -165,8 +165,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .publishers
                     .binary_search_by_key(&id, |p| p.id)
                     .map_err(|_| Code::UnknownPublisher)?;
-                if self.wal.poison().is_some() {
-                    return Err(Code::LogPoisoned);
+                if let Some(code) = self.log_refuses() {
+                    return Err(code);
                 }
                 if let Some(life) = self.wal.life(id)
                     && life.nonce == open.life
@@ -196,6 +196,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .append_life(id, incarnation, &open.life, now.wall_ns)
                     .map_err(|error| match error {
                         AppendError::TableFull(_) => Code::LimitReached,
+                        AppendError::Fault => Code::LogDamaged,
                         AppendError::Poisoned(_) => Code::LogPoisoned,
                         _ => Code::LogFull,
                     })?;

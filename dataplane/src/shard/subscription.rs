@@ -127,7 +127,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     0 => end,
                     epoch => self.wal.first_of_later_epoch(slot, epoch).unwrap_or(end),
                 };
-                if offset > common {
+                if offset > end && self.wal.fault().is_some() {
+                    // What stood there may be among what is damaged: nobody has decided yet that it is lost.
+                    (Code::LogDamaged, end)
+                } else if offset > common {
                     (Code::Diverged, common)
                 } else if offset < earliest {
                     (Code::OffsetGone, earliest)

@@ -208,6 +208,7 @@ pub struct Client {
     pub beats: Vec<wire::Beat>,
     pub errors: Vec<u16>,
     pub delivered: Vec<Delivered>,
+    pub skips: Vec<wire::Skip>,
 }
 
 impl Client {
@@ -233,6 +234,7 @@ impl Client {
             beats: Vec::new(),
             errors: Vec::new(),
             delivered: Vec::new(),
+            skips: Vec::new(),
         }
     }
 
@@ -454,6 +456,7 @@ impl Client {
                 Wire::Subscribed(subscribed) => self.subscribed.push(*subscribed),
                 Wire::Ack(ack) => self.acks.push(*ack),
                 Wire::Credit(credit) => self.credits.push(*credit),
+                Wire::Skip(skip) => self.skips.push(*skip),
                 Wire::Beat(beat) => self.beats.push(*beat),
                 Wire::Error(error, _) => self.errors.push(error.code.get()),
                 Wire::Deliver(data) => {

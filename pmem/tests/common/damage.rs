@@ -49,9 +49,14 @@ pub fn check(sound: &SimRegion, known: &Known<'_>, random: &mut Random) -> Resul
 fn refused(damaged: SimRegion, known: &Known<'_>, what: &str) -> Result<u64, String> {
     let seen = Seen::new(0, 0);
     let slots = slots(&damaged);
-    let watched = Watch { inner: damaged, seen: seen.clone() };
-    if Wal::open(watched, &slots, known.config).is_ok() {
+    let watched = || Watch { inner: damaged.clone(), seen: seen.clone() };
+    if Wal::open(watched(), &slots, known.config).is_ok() {
         return Err(format!("{what}: not noticed"));
+    }
+    // Nor when what is sound is served, or the damage is such that nothing can be.
+    match Wal::open_even_damaged(watched(), &slots, known.config) {
+        Ok((wal, _)) if wal.fault().is_none() => return Err(format!("{what}: not a fault")),
+        _ => {}
     }
     match seen.borrow().steps {
         0 => Ok(1),

@@ -1,0 +1,147 @@
+//! What is wrong with a log, in words.
+
+use mstream_pmem::DamageKind;
+use mstream_pmem::inspect::{LogReport, SegmentFiles};
+use serde::Serialize;
+
+use super::logs::Log;
+use crate::output::counted;
+
+/// One thing that is wrong.
+#[derive(Debug, Serialize)]
+pub(super) struct Problem {
+    /// The file; empty where it is not one's alone.
+    pub(super) file: String,
+    /// Byte in it where it begins.
+    pub(super) byte: u64,
+    /// What is wrong there.
+    pub(super) what: String,
+    /// First lsn that is missing, and the first that is not, where records are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) missing_lsns: Option<(u64, u64)>,
+    /// What is beyond it.
+    pub(super) beyond: String,
+    /// A node starts as FAULT because of it.
+    pub(super) fault: bool,
+}
+
+impl Problem {
+    fn of(file: String, byte: u64, what: String) -> Problem {
+        Problem { file, byte, what, missing_lsns: None, beyond: String::new(), fault: false }
+    }
+
+    /// Why a log cannot be looked at at all.
+    pub(super) fn whole(dir: String, what: String) -> Problem {
+        Problem::of(dir, 0, what)
+    }
+
+    /// A line for people.
+    pub(super) fn line(&self) -> String {
+        let mut line = match self.file.is_empty() {
+            true => self.what.clone(),
+            false => format!("{} byte {}: {}", self.file, self.byte, self.what),
+        };
+        if let Some((from, to)) = self.missing_lsns {
+            let records = counted(to - from, "record");
+            line.push_str(&format!("; {records} missing (lsn {from} to {})", to - 1));
+        }
+        if !self.beyond.is_empty() {
+            line.push_str(&format!("; {}", self.beyond));
+        }
+        line
+    }
+}
+
+/// All that is wrong with a log that could be looked at.
+pub(super) fn problems(log: &Log, files: &SegmentFiles, report: &LogReport) -> Vec<Problem> {
+    let mut problems = of_files(log, files);
+    let name = |slot| log.file(slot).display().to_string();
+    for damage in &report.damages {
+        let beyond = match damage.kind {
+            DamageKind::Records if damage.to < files_slot_bytes(files) => {
+                format!("sound records go on at byte {}", damage.to)
+            }
+            DamageKind::Records => "nothing sound follows in this file".to_string(),
+            DamageKind::Joint { .. } => {
+                format!("the log goes on in segment {}", damage.sequence)
+            }
+            DamageKind::Header => "its records are not read".to_string(),
+        };
+        let missing = (damage.next_lsn > damage.lsn).then_some((damage.lsn, damage.next_lsn));
+        let what = match damage.kind {
+            DamageKind::Joint { missing: Some(missing), .. } => {
+                format!("segment {missing} is missing before this one")
+            }
+            _ => damage.what.clone(),
+        };
+        problems.push(Problem {
+            missing_lsns: missing,
+            beyond,
+            fault: true,
+            ..Problem::of(name(damage.slot), damage.at, what)
+        });
+    }
+    for (slot, at) in report.damaged_copies() {
+        let what = "this copy of the segment header is damaged; the other one is sound".to_string();
+        problems.push(Problem::of(name(slot), at, what));
+    }
+    if report.possible_loss {
+        let what = "possible-loss: the machine was booted since it was written at level process; a start keeps what is \
+                    valid up to the first misfit";
+        problems.push(Problem::of(String::new(), 0, what.to_string()));
+    }
+    problems
+}
+
+/// What is wrong with the files themselves.
+pub(super) fn of_files(log: &Log, files: &SegmentFiles) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for slot in files.missing() {
+        let file = log.file(slot).display().to_string();
+        let what = "this file is missing, and later ones are there".to_string();
+        problems.push(Problem::of(file, 0, what));
+    }
+    for (slot, length) in files.odd_sizes() {
+        let bytes = files_slot_bytes(files);
+        let what = format!("the file ends here, but a segment has {bytes} bytes");
+        problems.push(Problem::of(log.file(*slot).display().to_string(), *length, what));
+    }
+    problems
+}
+
+fn files_slot_bytes(files: &SegmentFiles) -> u64 {
+    mstream_pmem::inspect::Slots::slot_bytes(files)
+}
+
+/// A log's health in one sentence.
+pub(super) fn sentence(report: &LogReport, problems: &[Problem]) -> String {
+    if report.log_id.is_none() && problems.is_empty() {
+        return "holds nothing yet".to_string();
+    }
+    let accepted = match report.accepted.len() {
+        0 => String::new(),
+        1 => "; a loss was accepted before".to_string(),
+        many => format!("; {many} losses were accepted before"),
+    };
+    let faults = problems.iter().filter(|problem| problem.fault).count();
+    match (faults, problems.len()) {
+        (0, 0) => format!("sound{accepted}"),
+        (0, _) => {
+            let what: Vec<&str> = problems.iter().map(|problem| problem.what.as_str()).collect();
+            format!("{}{accepted}", what.join("; "))
+        }
+        (faults, _) => {
+            let lost: u64 = problems
+                .iter()
+                .filter_map(|problem| problem.missing_lsns)
+                .map(|(from, to)| to - from)
+                .sum();
+            format!(
+                "FAULT: damaged at {}, {} missing; a node serves what is sound and takes nothing until the damage is \
+                 mended or accepted (mstream wal accept-loss){accepted}",
+                counted(faults as u64, "place"),
+                counted(lost, "record"),
+            )
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `mstream wal`: the logs on this host, without a node.
+
+mod accept;
+mod dump;
+mod health;
+mod inspect;
+mod logs;
+mod names;
+mod verify;
+
+use crate::cli::WalCommand;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Runs one of the commands.
+pub(crate) fn run(command: &WalCommand, json: bool) -> Result<(), Failure> {
+    let mut out = Output::new(json);
+    match command {
+        WalCommand::Inspect { logs } => inspect::run(&logs::find(logs)?, &mut out),
+        WalCommand::Verify { logs } => verify::run(&logs::find(logs)?, &mut out),
+        WalCommand::Dump(args) => dump::run(args, &logs::find(&args.logs)?, &mut out),
+        WalCommand::AcceptLoss { logs, yes } => accept::run(&logs::find(logs)?, *yes, &mut out),
+    }
+}

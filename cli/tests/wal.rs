@@ -1,0 +1,368 @@
+//! `mstream wal` on logs that a test made and damaged.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{assert_fails, json, mstream, output, stdout, texts};
+use mstream_controlplane::catalogue::{
+    Command, Configured, Directory, FileJournal, Journal, Rules,
+};
+use mstream_pmem::AnyRegion;
+use mstream_pmem::prepare::{DirConfig, DirLock, boot_id, open_dir};
+use mstream_pmem::region::Level;
+use mstream_pmem::wal::{AppendData, TableLimits, Wal, WalConfig};
+use mstream_wire::{BlockWriter, crc32c};
+
+const SEGMENT: u64 = 256 * 1024;
+const STREAM: u64 = 5;
+/// Bytes that a record of this test takes.
+const RECORD: u64 = 128;
+
+struct Logs(tempfile::TempDir);
+
+impl Logs {
+    /// A node's directory with one log of two streams, `batches` records of one message each, and a catalogue.
+    fn new(batches: u64) -> Logs {
+        let dir = tempfile::tempdir_in("/dev/shm").expect("tmpfs");
+        let logs = Logs(dir);
+        let mut wal = logs.wal();
+        for _ in 0..batches {
+            logs.append(&mut wal);
+        }
+        drop(wal);
+        let opened = FileJournal::open(Directory::new(logs.path())).expect("a new catalogue");
+        let (mut journal, ..) = opened;
+        let create = |id: u64, name: &str| Command::CreateStream {
+            time_ns: 1,
+            id: Some(id),
+            name: name.into(),
+            shard: Some(0),
+            rules: Rules::default(),
+        };
+        let configured = Command::Configure(Configured {
+            shards: vec![Level::Process],
+            streams_per_shard: 4,
+            publishers: 2,
+        });
+        let commands = [configured, create(STREAM, "trades"), create(6, "quotes")];
+        journal.commit(&commands).expect("written");
+        logs
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn dir(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    fn wal(&self) -> Wal<AnyRegion> {
+        let (region, mut slots, mut preparer) = open_dir(DirConfig {
+            dir: self.path().join("shard-0"),
+            segment_bytes: SEGMENT,
+            segments: 8,
+            require: None,
+            trust_host_pmem: false,
+            sync: None,
+        })
+        .expect("a directory");
+        while preparer.has_next() {
+            slots.push(preparer.prepare_next().expect("room"));
+        }
+        let config = WalConfig {
+            shard: 0,
+            new_log_id: [0xab; 16],
+            new_secret: [3; 16],
+            boot_id: boot_id().expect("there is one"),
+            tables: TableLimits { streams: 4, publications: 4, publishers: 2 },
+            ready_segments: 1,
+            time_ns: 1_000_000_000_000_000_000,
+        };
+        Wal::open(region, &slots, config).expect("a sound log").0
+    }
+
+    /// Appends a message to each of the streams, that says its offset.
+    fn append(&self, wal: &mut Wal<AnyRegion>) {
+        for id in [STREAM, 6] {
+            let stream = wal.open_stream(id).expect("room");
+            let publication = wal.open_publication(9, stream).expect("room");
+            let text = format!("message {}", wal.stream(stream).next_offset);
+            let mut bytes = [0; 256];
+            let mut writer = BlockWriter::at(&mut bytes, 0);
+            writer.push(b"", b"", text.as_bytes()).expect("room");
+            let block = &bytes[..(8 + text.len()).next_multiple_of(8)];
+            wal.append_data(&AppendData {
+                stream,
+                publication,
+                incarnation: 1,
+                count: 1,
+                block_crc: crc32c(block),
+                time_ns: 1_000_000_000_000_000_000,
+                block,
+            })
+            .expect("room");
+        }
+        wal.barrier();
+        wal.persisted();
+    }
+
+    fn file(&self, slot: u32) -> PathBuf {
+        self.path().join(format!("shard-0/{slot:08}.seg"))
+    }
+
+    /// Turns a bit of a file around.
+    fn flip(&self, slot: u32, at: u64) {
+        let file = fs::File::options().read(true).write(true).open(self.file(slot)).expect("there");
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).expect("inside");
+        byte[0] ^= 4;
+        file.write_at(&byte, at).expect("inside");
+    }
+
+    fn bytes(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut all = BTreeMap::new();
+        for dir in [self.path().to_path_buf(), self.path().join("shard-0")] {
+            for entry in fs::read_dir(dir).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_file() {
+                    all.insert(path.clone(), fs::read(path).expect("a file"));
+                }
+            }
+        }
+        all
+    }
+
+    fn run(&self, command: &str, more: &[&str]) -> std::process::Output {
+        let dir = self.dir();
+        output(&[&["wal", command, dir.as_str()], more].concat())
+    }
+
+    fn text(&self, command: &str, more: &[&str]) -> String {
+        String::from_utf8(stdout(self.run(command, more))).expect("text")
+    }
+
+    /// What it says on standard output and on standard error; it succeeds.
+    fn told(&self, command: &str, more: &[&str]) -> (String, String) {
+        let (code, text, complaint) = texts(&self.run(command, more));
+        assert_eq!(code, Some(0), "{complaint}");
+        (text, complaint)
+    }
+
+    fn json(&self, command: &str, more: &[&str]) -> Vec<serde_json::Value> {
+        json(&stdout(self.run(command, &[more, &["--json"]].concat())))
+    }
+}
+
+#[test]
+fn a_sound_log_is_described_and_left_alone() {
+    let logs = Logs::new(2500);
+    let before = logs.bytes();
+    let text = logs.text("inspect", &[]);
+    for part in [
+        "shard 0: sound\n",
+        "log abababababababababababababababab, level process, epoch 1, segments of 256 KiB",
+        "rolled",
+        "open",
+        "trades",
+        "2,500",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let log = &logs.json("inspect", &[])[0];
+    let segments = log["segments"].as_array().expect("a list");
+    assert_eq!(segments.len(), 3);
+    assert_eq!((&segments[0]["ended"], &segments[2]["ended"]), (&"rolled".into(), &"open".into()));
+    assert_eq!(log["streams"][0]["name"], "trades");
+    assert_eq!(log["streams"][0]["next_offset"], 2500);
+    assert_eq!(log["streams"][1]["missing_messages"], 0);
+    assert_eq!((&log["shard"], &log["used_by_pid"]), (&0.into(), &serde_json::Value::Null));
+    let verdict = logs.text("verify", &[]);
+    assert!(verdict.starts_with("shard 0: sound: 3 segments, 5,0"), "{verdict}");
+    assert!(logs.bytes() == before, "looking changes nothing");
+    // One shard's directory, and shards that are not there.
+    let dir = logs.path().join("shard-0").display().to_string();
+    assert!(stdout(output(&["wal", "verify", &dir])).starts_with(b"shard 0: sound"));
+    assert_fails(&logs.run("verify", &["--shard", "7"]), "no log of shard 7");
+    assert_fails(&output(&["wal", "verify", "/dev/shm/nothing-here"]), "/dev/shm/nothing-here: ");
+}
+
+#[test]
+fn messages_are_dumped_as_text_json_and_raw() {
+    let logs = Logs::new(700);
+    let lines = logs.text("dump", &["--stream", "trades", "--framing", "lines"]);
+    let expected: String = (0..700).map(|offset| format!("message {offset}\n")).collect();
+    assert_eq!(lines, expected);
+    let some = logs.json("dump", &["--stream", "5", "--id", "--from", "10", "--to", "12"]);
+    assert_eq!(some.len(), 2);
+    assert_eq!((&some[1]["offset"], &some[1]["payload"]), (&11.into(), &"message 11".into()));
+    assert_eq!(some[1]["publisher_id"], 9);
+    let text = logs.text("dump", &["--stream", "quotes", "--from", "699"]);
+    assert_eq!(text, "699 2001-09-09T01:46:40Z publisher 9 message 699\n");
+    let framed =
+        stdout(logs.run("dump", &["--stream", "trades", "--to", "1", "--framing", "u32be"]));
+    assert_eq!(framed, b"\0\0\0\x09message 0");
+    let records = logs.json("dump", &[]);
+    let data = records.iter().filter(|record| record["kind"] == "data").count();
+    assert_eq!(data, 1400);
+    assert_eq!(records[0]["kind"], "epoch-start");
+    assert!(
+        logs.text("dump", &[])
+            .contains("lsn 2 data epoch 1 2001-09-09T01:46:40Z stream 5 trades offset 0")
+    );
+    assert_fails(&logs.run("dump", &["--stream", "nobody"]), "no stream of this name");
+    let (code, _, _) = texts(&logs.run("dump", &["--from", "3"]));
+    assert_eq!(code, Some(2));
+}
+
+#[test]
+fn damage_is_told_by_file_and_byte_and_can_be_accepted() {
+    let logs = Logs::new(2500);
+    // The block of the record with lsn 11, in the first segment: the message with offset 4 of the second stream.
+    let at = 4096 + 10 * RECORD;
+    logs.flip(0, at + 100);
+    let before = logs.bytes();
+    let (code, text, complaint) = texts(&logs.run("verify", &[]));
+    assert_eq!(code, Some(1), "{text}");
+    let line = format!("00000000.seg byte {at}: no valid record with lsn 11, but one with lsn");
+    assert!(text.contains(&line), "{text}");
+    let rest = format!(
+        "the record's block does not fit its crc; 1 record missing (lsn 11 to 11); sound records go on at byte {}",
+        at + RECORD
+    );
+    assert!(text.contains(&rest) && text.contains("shard 0: FAULT: damaged at 1 place"), "{text}");
+    assert!(complaint.contains("1 problem found"), "{complaint}");
+    let verdict = json(&logs.run("verify", &["--json"]).stdout);
+    assert_eq!(verdict[0]["sound"], false);
+    assert_eq!(verdict[0]["problems"][0]["byte"], at);
+    let log = &logs.json("inspect", &[])[0];
+    let missing = &log["missing"][0];
+    assert_eq!(
+        (&missing["stream"], &missing["from"], &missing["to"]),
+        (&"quotes".into(), &4.into(), &5.into())
+    );
+    // What is sound is dumped.
+    let (lines, complaint) = logs.told("dump", &["--stream", "quotes", "--framing", "lines"]);
+    assert_eq!(lines.lines().count(), 2499);
+    assert!(complaint.contains("damaged: slot 0 byte"), "{complaint}");
+    assert!(logs.bytes() == before, "looking changes nothing");
+
+    // Nobody can be asked.
+    let (code, _, complaint) = texts(&logs.run("accept-loss", &[]));
+    assert_eq!(code, Some(2), "{complaint}");
+    assert!(complaint.contains("stream quotes: 1 message missing, offsets 4 to 4"), "{complaint}");
+    let held = DirLock::take(logs.path()).expect("free");
+    assert_fails(&logs.run("accept-loss", &["--yes"]), "in use by another mstreamd");
+    drop(held);
+    let same = logs.bytes();
+    let segments = |all: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<Vec<u8>> {
+        all.iter()
+            .filter(|(path, _)| path.ends_with("00000000.seg"))
+            .map(|(_, b)| b.clone())
+            .collect()
+    };
+    assert_eq!(segments(&same), segments(&before), "a refusal changes nothing");
+    let (text, complaint) = logs.told("accept-loss", &["--yes"]);
+    assert!(complaint.contains("1 record missing (lsn 11 to 11)"), "{complaint}");
+    assert_eq!(text, "shard 0: the loss at 1 place is recorded; the node can be started\n");
+    let text = logs.text("verify", &[]);
+    assert!(text.starts_with("shard 0: sound; a loss was accepted before: 4 segments"), "{text}");
+    assert!(logs.text("inspect", &[]).contains("accept-loss"));
+    assert!(logs.text("dump", &[]).contains("hole"));
+    assert_eq!(
+        logs.text("accept-loss", &["--yes"]),
+        "shard 0: nothing is lost; it was left as it is\n"
+    );
+    let mut wal = logs.wal();
+    assert_eq!(wal.stream_by_id(6).expect("known").next_offset, 2500);
+    logs.append(&mut wal);
+}
+
+#[test]
+fn files_that_are_short_or_missing_and_header_copies_are_told() {
+    let logs = Logs::new(2500);
+    logs.flip(1, 512 + 40);
+    let (code, text, _) = texts(&logs.run("verify", &[]));
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("00000001.seg byte 512: this copy of the segment header is damaged"),
+        "{text}"
+    );
+    let length = SEGMENT / 2;
+    fs::File::options()
+        .write(true)
+        .open(logs.file(1))
+        .and_then(|file| file.set_len(length))
+        .expect("cut");
+    let (code, text, _) = texts(&logs.run("verify", &[]));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("00000001.seg byte 131072: the file ends here"), "{text}");
+    assert!(text.contains("its records end before lsn"), "{text}");
+    assert_fails(&logs.run("accept-loss", &["--yes"]), "put it back first");
+    fs::remove_file(logs.file(1)).expect("there");
+    let (code, text, _) = texts(&logs.run("verify", &[]));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("00000001.seg byte 0: this file is missing"), "{text}");
+    assert!(text.contains("segment 2 is missing before this one"), "{text}");
+}
+
+/// Sets a flag when it goes out of scope.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A log that is written to and recycled all the time is never called damaged.
+#[test]
+fn a_log_in_use_is_not_taken_for_damaged() {
+    let logs = Logs::new(10);
+    let lock = DirLock::take(logs.path()).expect("free");
+    let mut wal = logs.wal();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Also when something is not as it should be.
+        let ended = Ends(&stop);
+        let writer = scope.spawn(|| {
+            let mut written = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let stream = wal.open_stream(STREAM).expect("room");
+                let publication = wal.open_publication(9, stream).expect("room");
+                let block = [7; 1000];
+                let data = AppendData {
+                    stream,
+                    publication,
+                    incarnation: 1,
+                    count: 1,
+                    block_crc: crc32c(&block),
+                    time_ns: 0,
+                    block: &block,
+                };
+                written += u64::from(wal.append_data(&data).is_ok());
+                wal.barrier();
+                wal.persisted();
+                wal.housekeep(16);
+            }
+            written
+        });
+        for _ in 0..10 {
+            let text = logs.text("verify", &[]);
+            let pid = format!("in use by pid {}", std::process::id());
+            assert!(text.contains("sound") && text.contains(&pid), "{text}");
+            logs.text("inspect", &[]);
+            assert!(
+                mstream(&["wal", "dump", &logs.dir()]).output().expect("runs").status.success()
+            );
+        }
+        drop(ended);
+        assert!(writer.join().expect("it ends") > 10_000, "segments were recycled");
+    });
+    drop(lock);
+}
