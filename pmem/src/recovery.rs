@@ -2,8 +2,8 @@
 //! (`docs/wal-format.md` section 5).
 
 use crate::format::{
-    Kind, OPENED_AT_START, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
-    generation, record_bytes,
+    Kind, LINE, OPENED_AT_START, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT,
+    SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, generation, record_bytes,
 };
 use crate::planted::{Bug, planted};
 use crate::region::{Level, Region};
@@ -187,6 +187,9 @@ impl<R: Region> Wal<R> {
         if !planted(Bug::HalfHeaderLeft) {
             clear_half_written(&mut self.region, self.ready.make_contiguous());
         }
+        if self.possible_loss {
+            clear_lost(&mut self.region, self.ready.make_contiguous(), self.lsn)?;
+        }
         for slot in slots {
             self.region.sync(self.base(*slot), SEGMENT_DATA_AT as usize)?;
         }
@@ -317,6 +320,29 @@ fn clear_half_written<R: Region>(region: &mut R, free: &[u32]) {
             }
         }
     }
+}
+
+/// Zeroes the headers of records that a loss left behind in free slots, whose segments' headers it took. The log comes to
+/// the numbers of those segments again, and a later start, which knows of no loss, would take the records for those of a
+/// segment whose header was damaged. Older records, from before a slot was recycled, fit no segment to come.
+fn clear_lost<R: Region>(region: &mut R, free: &[u32], lsn: u64) -> std::io::Result<()> {
+    for slot in free {
+        let (start, end) = (base(region, *slot), base(region, *slot) + region.slot_bytes());
+        let mut cleared = None;
+        for at in (start + SEGMENT_DATA_AT..end).step_by(LINE as usize) {
+            let room = (end - at).min(RECORD_HEADER_BYTES as u64) as usize;
+            let record = RecordHeader::read(region.bytes(at, room));
+            if record.is_some_and(|record| record.lsn.get() >= lsn) {
+                region.store(at, &[0; LINE as usize]);
+                let first = cleared.map_or(at, |(first, _)| first);
+                cleared = Some((first, at + LINE));
+            }
+        }
+        if let Some((first, behind)) = cleared {
+            region.sync(first, (behind - first) as usize)?;
+        }
+    }
+    Ok(())
 }
 
 /// What all segments share, if there are any.

@@ -21,7 +21,8 @@ impl RecordAt {
         RecordAt((address / LINE) as u32)
     }
 
-    pub(crate) fn address(self) -> u64 {
+    /// The address of the record's header in the region, in bytes.
+    pub fn address(self) -> u64 {
         u64::from(self.0) * LINE
     }
 }

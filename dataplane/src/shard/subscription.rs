@@ -7,6 +7,7 @@ use mstream_wire::{Code, SubscribeHeader};
 
 use super::config::at_limit;
 use super::{Handle, NONE, Refusal, Shard};
+use crate::planted::{Bug, planted};
 
 /// What the shard still has to tell about a subscription: bits.
 pub(crate) mod owes {
@@ -99,7 +100,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
         };
         subscription.code = code as u16;
         subscription.start = start;
-        subscription.next = start;
+        if !planted(Bug::AnswerOfOldRequest) || subscription.pace == Pace::Stopped {
+            subscription.next = start;
+        }
         subscription.limit = start.saturating_add(frame.credit.get());
         subscription.pace = if code == Code::Ok { Pace::Behind } else { Pace::Stopped };
         self.list_behind(index);
@@ -127,7 +130,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     0 => end,
                     epoch => self.wal.first_of_later_epoch(slot, epoch).unwrap_or(end),
                 };
-                if offset > common {
+                if offset > common && !planted(Bug::DivergedUntold) {
                     (Code::Diverged, common)
                 } else if offset < earliest {
                     (Code::OffsetGone, earliest)
@@ -213,7 +216,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         }
         subscription.limit = subscription.limit.max(limit);
-        if subscription.pace == Pace::Parked {
+        if subscription.pace == Pace::Parked && !planted(Bug::ParkedForEver) {
             subscription.pace = Pace::Behind;
             self.list_behind(handle.index());
         }

@@ -80,6 +80,12 @@ impl SimNet {
         self.network.borrow_mut().path(from, to).cut = cut;
     }
 
+    /// Withholds `frames` of a port's buffers from it, as if somebody kept them: none is left when as many
+    /// are out as are not withheld.
+    pub fn withhold(&self, endpoint: Endpoint, frames: usize) {
+        self.network.borrow_mut().withhold(endpoint, frames);
+    }
+
     /// Moves the time to `now_ns` nanoseconds and lets everything arrive that is due by then, in the
     /// order in which it is due. A time before the current one changes nothing.
     pub fn advance(&self, now_ns: u64) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use super::faults::{Counts, Faults};
 use super::random::Random;
 use super::{ARRIVAL_QUEUE, Endpoint};
+use crate::headers::{Inbound, classify, emit_udp_headers};
 
 /// The first bytes of a frame that are its destination address; they are never corrupted, because the
 /// switch has read them by then.
@@ -32,6 +33,8 @@ struct Station {
     mac: [u8; 6],
     attached: bool,
     arrived: VecDeque<Vec<u8>>,
+    /// Buffers that the port does not get from its own pool.
+    withheld: usize,
 }
 
 /// The way from one port to another.
@@ -71,7 +74,7 @@ impl Network {
         for station in &mut self.stations {
             station.attached &= station.mac != mac;
         }
-        self.stations.push(Station { mac, attached: true, arrived: VecDeque::new() });
+        self.stations.push(Station { mac, attached: true, arrived: VecDeque::new(), withheld: 0 });
         Endpoint(self.stations.len() - 1)
     }
 
@@ -95,6 +98,14 @@ impl Network {
             cut: false,
             last_ns: 0,
         })
+    }
+
+    pub(super) fn withhold(&mut self, endpoint: Endpoint, frames: usize) {
+        self.stations[endpoint.0].withheld = frames;
+    }
+
+    pub(super) fn withheld(&self, endpoint: Endpoint) -> usize {
+        self.stations[endpoint.0].withheld
     }
 
     pub(super) fn now_ns(&self) -> u64 {
@@ -160,6 +171,9 @@ impl Network {
             self.counts.corrupted += 1;
             let bit = self.random.below((bytes.len() - MAC_BYTES) as u64 * 8) as usize;
             bytes[MAC_BYTES + bit / 8] ^= 1 << (bit % 8);
+            if self.random.chance(faults.mend_ppm) && mend(&mut bytes) {
+                self.counts.mended += 1;
+            }
         }
         let (least, most) = (*faults.delay_ns.start(), *faults.delay_ns.end());
         let delay_ns = least + self.random.below(most.saturating_sub(least).saturating_add(1));
@@ -211,4 +225,15 @@ impl Network {
         self.spare.push(bytes);
         true
     }
+}
+
+/// Makes the checksums of a UDP packet fit what is in it. False when it is none, or none any more.
+fn mend(frame: &mut [u8]) -> bool {
+    let Ok(Inbound::Udp(udp)) = classify(frame, false) else { return false };
+    let (headers, payload) = (*udp.headers(), udp.payload().len());
+    if udp.payload_at() != headers.bytes() {
+        return false;
+    }
+    emit_udp_headers(frame, &headers, payload);
+    true
 }
