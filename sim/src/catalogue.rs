@@ -28,7 +28,8 @@ pub(crate) struct Catalogue {
 
 impl Catalogue {
     pub(crate) fn create(&mut self, id: u32, random: &mut Random) -> StreamEntry {
-        let bytes = random.within(8..=64) * 1024;
+        // More than one burst stores: what is dropped was looked at before.
+        let bytes = random.within(64..=160) * 1024;
         let retention_bytes = if random.one_in(4) { bytes } else { 0 };
         let rules = StreamRules { retention_bytes, ..StreamRules::default() };
         self.live.push(Known { id, rules, ready: false });

@@ -22,7 +22,7 @@ impl<X: Parts> World<X> {
             Kind::PowerCut if !self.is_process() => self.crash(kind),
             Kind::Reboot if self.is_process() => self.crash(kind),
             Kind::TornPoll if !self.is_process() => {
-                self.torn_at = Some(self.chaos.within(0..=40) as u32);
+                self.torn_at = Some(self.chaos.within(0..=30) as u32);
             }
             Kind::Cut | Kind::Clog => self.block_path(kind),
             Kind::FullLog => self.hang(),
@@ -112,7 +112,8 @@ impl<X: Parts> World<X> {
         }
         self.server.poll();
         let Some(cut) = self.server.region().and_then(SimRegion::take_cut) else {
-            // The poll did less than that: it ends as if all its frames were lost.
+            // The poll did less than that: it ends as if all its frames were lost, and a later one is torn.
+            self.torn_at = Some(operations / 2);
             self.restore_paths(shard);
             self.hear_replies();
             let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) else {

@@ -171,7 +171,7 @@ impl History {
             let known = self.stream(id);
             while let Some(record) = known.waiting.front().filter(|record| record.lsn < committed) {
                 durable::committed(region, record.lsn, record.at, record.bytes)?;
-                known.visible = record.end;
+                known.visible = known.visible.max(record.end);
                 known.waiting.pop_front();
             }
         }
@@ -208,7 +208,7 @@ impl History {
         self.losses += u32::from(loss);
         self.starts += 1;
         if !loss {
-            self.holds(wal)?;
+            self.holds(wal, true)?;
         }
         for id in 1..=self.streams.len() as u32 {
             let known = self.stream(id);
@@ -251,8 +251,9 @@ impl History {
         }
     }
 
-    /// The log holds everything promised, as it was.
-    pub(crate) fn holds<R: Region>(&self, wal: &Wal<R>) -> Check {
+    /// The log holds everything promised, as it was. With `more` it may hold what was not looked at yet: what a poll
+    /// appended in the midst of which power was lost.
+    pub(crate) fn holds<R: Region>(&self, wal: &Wal<R>, more: bool) -> Check {
         for (id, known) in (1..).zip(&self.streams).filter(|(_, known)| !known.deleted) {
             let Some(slot) = wal.stream_slot(id.into()) else {
                 kept::end(id, 0, known.promised)?;
@@ -261,7 +262,9 @@ impl History {
             let state = wal.stream(slot);
             kept::end(id, state.next_offset, known.promised)?;
             let (mut offset, mut hint) = (state.earliest_offset, 0);
-            while offset < state.next_offset {
+            let known_end = known.log.len() as u64;
+            let end = if more { state.next_offset.min(known_end) } else { state.next_offset };
+            while offset < end {
                 let record = read_batch(wal, slot, offset, hint, |offset, entry| {
                     kept::same(id, offset, &entry, known.at(offset))
                 })?;

@@ -172,7 +172,7 @@ impl<X: Parts> World<X> {
                 if_cut(Broken { invariant: kept::NAME, what: error.to_string() })
             })?;
         }
-        self.history.holds(&wal).map_err(if_cut)
+        self.history.holds(&wal, false).map_err(if_cut)
     }
 
     /// Ends all faults, and starts the process if it is down.
@@ -216,7 +216,7 @@ impl<X: Parts> World<X> {
         }
         self.trace.line(format_args!("at rest"));
         match self.server.shard() {
-            Some(shard) => self.history.holds(shard.wal()),
+            Some(shard) => self.history.holds(shard.wal(), false),
             None => Ok(()),
         }
     }
