@@ -66,11 +66,6 @@ impl Catalogue {
         self.ready().nth(at).unwrap_or_default()
     }
 
-    /// Ids of the live streams.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
-        self.live.iter().map(|live| live.id)
-    }
-
     fn entry(&self, at: usize) -> StreamEntry {
         let Known { id, rules, .. } = self.live[at];
         StreamEntry { id: id.into(), name: stream_name(id).into(), rules }

@@ -12,19 +12,20 @@ use crate::world::World;
 impl<X: Parts> World<X> {
     /// One disturbance of a kind that this seed picked.
     pub(crate) fn disturb(&mut self) {
-        let kind = Kind::ALL[self.chaos.below(Kind::ALL.len() as u64) as usize];
-        if !self.mix.has(kind) {
+        let events = || Kind::ALL.iter().filter(|kind| kind.is_event() && self.mix.has(**kind));
+        let (drawn, count) = (self.chaos.next(), events().count());
+        let Some(kind) = (drawn as usize).checked_rem(count).and_then(|at| events().nth(at)) else {
             return;
-        }
-        match kind {
-            Kind::Kill => self.crash(kind),
+        };
+        match *kind {
+            Kind::Kill => self.crash(*kind),
             // Power that is lost is a boot, and a log of level `process` loses by it.
-            Kind::PowerCut if !self.is_process() => self.crash(kind),
-            Kind::Reboot if self.is_process() => self.crash(kind),
+            Kind::PowerCut if !self.is_process() => self.crash(*kind),
+            Kind::Reboot if self.is_process() => self.crash(*kind),
             Kind::TornPoll if !self.is_process() => {
                 self.torn_at = Some(self.chaos.within(0..=30) as u32);
             }
-            Kind::Cut | Kind::Clog => self.block_path(kind),
+            Kind::Cut | Kind::Clog => self.block_path(*kind),
             Kind::FullLog => self.hang(),
             Kind::NoSegments => self.server.makes_from = self.later(5_000_000_000),
             Kind::NoBuffers => self.withhold(),

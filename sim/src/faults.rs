@@ -36,6 +36,8 @@ kinds! {
     Corrupt = "corrupt",
     /// Bits flip on the way, and IP and UDP checksums are made to fit again.
     CorruptAbove = "corrupt-above",
+    /// Somebody else sends datagrams for others: with another token, or from another address.
+    Forgery = "forgery",
     /// A path in one direction is cut for a while.
     Cut = "cut",
     /// A path in one direction takes long for a while.
@@ -76,6 +78,24 @@ kinds! {
     SlowReader = "slow-reader",
     /// A subscriber moves to another place.
     Seek = "seek",
+}
+
+impl Kind {
+    /// True when it happens now and then, and not to frames, barriers or clocks all the time.
+    pub(crate) fn is_event(self) -> bool {
+        !matches!(
+            self,
+            Kind::Loss
+                | Kind::Duplicate
+                | Kind::Reorder
+                | Kind::Delay
+                | Kind::Corrupt
+                | Kind::CorruptAbove
+                | Kind::Forgery
+                | Kind::LateBarrier
+                | Kind::Drift
+        )
+    }
 }
 
 /// The kinds of faults that a world may have.
@@ -121,6 +141,7 @@ impl Mix {
         let duplicate_ppm = rate(Kind::Duplicate, 200_000);
         let reorder_ppm = rate(Kind::Reorder, 200_000);
         let (below, above) = (rate(Kind::Corrupt, 100_000), rate(Kind::CorruptAbove, 100_000));
+        let forge_ppm = rate(Kind::Forgery, 100_000);
         let corrupt_ppm = below + above;
         let mend_ppm = (u64::from(above) * 1_000_000).checked_div(corrupt_ppm.into()).unwrap_or(0);
         let mend_ppm = mend_ppm as u32;
@@ -136,7 +157,16 @@ impl Mix {
             1 => 50_000_000,
             _ => 500_000,
         };
-        Faults { loss_ppm, duplicate_ppm, reorder_ppm, corrupt_ppm, mend_ppm, delay_ns, reorder_ns }
+        Faults {
+            loss_ppm,
+            duplicate_ppm,
+            reorder_ppm,
+            corrupt_ppm,
+            mend_ppm,
+            forge_ppm,
+            delay_ns,
+            reorder_ns,
+        }
     }
 }
 
@@ -204,6 +234,7 @@ impl Injected {
         self.note(Kind::Reorder, counts.reordered);
         self.note(Kind::Corrupt, counts.corrupted - counts.mended);
         self.note(Kind::CorruptAbove, counts.mended);
+        self.note(Kind::Forgery, counts.forged);
         self.note(Kind::Cut, counts.cut);
         self.note(Kind::Delay, if delays { counts.delivered } else { 0 });
     }

@@ -14,6 +14,7 @@ mod clock;
 mod content;
 mod disturb;
 mod faults;
+mod forge;
 mod history;
 pub mod invariants;
 mod parts;

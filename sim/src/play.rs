@@ -4,7 +4,7 @@ use mstream_dataplane::{Clock, Refusal};
 use mstream_nic::sim::Faults;
 
 use crate::faults::Kind;
-use crate::invariants::{Broken, Check, accounts, bounded, buffers, kept, liveness, of_shard};
+use crate::invariants::{Broken, Check, accounts, bounded, buffers, liveness, of_shard};
 use crate::parts::Parts;
 use crate::publisher::Publisher;
 use crate::server::{SESSION_TIMEOUT_MS, Started};
@@ -166,12 +166,7 @@ impl<X: Parts> World<X> {
             what: format!("if power were lost now: {}", broken.what),
             ..broken
         };
-        let Some(mut wal) = opened.map_err(if_cut)? else { return Ok(()) };
-        for stream in self.catalogue.ids() {
-            wal.open_stream(stream.into()).map_err(|error| {
-                if_cut(Broken { invariant: kept::NAME, what: error.to_string() })
-            })?;
-        }
+        let Some(wal) = opened.map_err(if_cut)? else { return Ok(()) };
         self.history.holds(&wal, false).map_err(if_cut)
     }
 

@@ -15,8 +15,8 @@ pub fn shrink(
     let mut best = failure;
     let mut tries = 0;
     // Kinds that the seed did not pick play no part.
-    let mut smaller = Run { mix: best.picked, ..best.run };
-    let mut queue: Vec<Run> = vec![smaller];
+    let mut queue = vec![Run { mix: best.picked, ..best.run }];
+    queue.extend(candidates(&best));
     loop {
         let mut improved = false;
         for run in queue.drain(..) {
@@ -32,10 +32,9 @@ pub fn shrink(
                 break;
             }
         }
-        if !improved && smaller == best.run {
+        if !improved {
             return best;
         }
-        smaller = best.run;
         queue = candidates(&best);
     }
 }

@@ -9,6 +9,7 @@ use crate::catalogue::Catalogue;
 use crate::clients::{Attached, attach};
 use crate::clock::VirtualClock;
 use crate::faults::{Injected, Kind, Mix};
+use crate::forge::forge;
 use crate::history::History;
 use crate::invariants::Broken;
 use crate::parts::Parts;
@@ -197,6 +198,7 @@ impl<X: Parts> World<X> {
         let net = SimNet::new(random.next());
         let faults = mix.network(&mut random);
         net.set_faults(faults.clone());
+        net.set_forger(forge);
         let config = ServerConfig::draw(mix, &mut random);
         let drift_ppm = drift(mix, &mut random);
         let mut world = World {

@@ -166,9 +166,6 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         }
         let earliest = self.wal.stream(slot_of_stream).earliest_offset;
-        if subscription.next < earliest && planted(Bug::OffsetGoneUntold) {
-            subscription.next = earliest;
-        }
         if subscription.next < earliest {
             // Recycled under a reader that was too slow: it is told, never silently moved on.
             subscription.pace = Pace::Stopped;

@@ -132,6 +132,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 };
                 if offset > common && !planted(Bug::DivergedUntold) {
                     (Code::Diverged, common)
+                } else if offset < earliest && planted(Bug::OffsetGoneUntold) {
+                    (Code::Ok, earliest)
                 } else if offset < earliest {
                     (Code::OffsetGone, earliest)
                 } else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::faults::{Counts, Faults};
 use super::random::Random;
-use super::{ARRIVAL_QUEUE, Endpoint};
+use super::{ARRIVAL_QUEUE, Endpoint, Forger};
 use crate::headers::{Inbound, classify, emit_udp_headers};
 
 /// The first bytes of a frame that are its destination address; they are never corrupted, because the
@@ -17,6 +17,7 @@ pub(super) struct Network {
     random: Random,
     now_ns: u64,
     faults: Faults,
+    forger: Option<Forger>,
     stations: Vec<Station>,
     paths: BTreeMap<(Endpoint, Endpoint), Path>,
     /// Frames on their way, the next to arrive on top.
@@ -61,6 +62,7 @@ impl Network {
             random: Random::new(seed),
             now_ns: 0,
             faults: Faults::NONE,
+            forger: None,
             stations: Vec::new(),
             paths: BTreeMap::new(),
             flying: BinaryHeap::new(),
@@ -98,6 +100,10 @@ impl Network {
             cut: false,
             last_ns: 0,
         })
+    }
+
+    pub(super) fn set_forger(&mut self, forger: Forger) {
+        self.forger = Some(forger);
     }
 
     pub(super) fn withhold(&mut self, endpoint: Endpoint, frames: usize) {
@@ -145,6 +151,19 @@ impl Network {
     }
 
     fn put_on_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
+        if let Some(forger) = self.forger {
+            let forges = self.path(from, to).faults.forge_ppm;
+            if self.random.chance(forges)
+                && let Some(forged) = forger(frame, self.random.next())
+            {
+                self.counts.forged += 1;
+                self.enter_path(from, to, &forged);
+            }
+        }
+        self.enter_path(from, to, frame);
+    }
+
+    fn enter_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
         self.counts.sent += 1;
         let path = self.path(from, to);
         let faults = path.faults.clone();
