@@ -188,7 +188,11 @@ impl<R: Region> Wal<R> {
             clear_half_written(&mut self.region, self.ready.make_contiguous());
         }
         if self.possible_loss {
-            clear_lost(&mut self.region, self.ready.make_contiguous(), self.lsn)?;
+            for slot in slots {
+                let held = self.segments.iter().find(|segment| segment.slot == *slot);
+                let from = held.map_or(self.base(*slot) + SEGMENT_DATA_AT, |held| held.end);
+                clear_lost(&mut self.region, *slot, from, self.lsn)?;
+            }
         }
         for slot in slots {
             self.region.sync(self.base(*slot), SEGMENT_DATA_AT as usize)?;
@@ -322,27 +326,26 @@ fn clear_half_written<R: Region>(region: &mut R, free: &[u32]) {
     }
 }
 
-/// Zeroes the headers of records that a loss left behind in free slots, whose segments' headers it took. The log comes to
-/// the numbers of those segments again, and a later start, which knows of no loss, would take the records for those of a
-/// segment whose header was damaged. Older records, from before a slot was recycled, fit no segment to come.
-fn clear_lost<R: Region>(region: &mut R, free: &[u32], lsn: u64) -> std::io::Result<()> {
-    for slot in free {
-        let (start, end) = (base(region, *slot), base(region, *slot) + region.slot_bytes());
-        let mut cleared = None;
-        for at in (start + SEGMENT_DATA_AT..end).step_by(LINE as usize) {
-            let room = (end - at).min(RECORD_HEADER_BYTES as u64) as usize;
-            let record = RecordHeader::read(region.bytes(at, room));
-            if record.is_some_and(|record| record.lsn.get() >= lsn) {
-                region.store(at, &[0; LINE as usize]);
-                let first = cleared.map_or(at, |(first, _)| first);
-                cleared = Some((first, at + LINE));
-            }
-        }
-        if let Some((first, behind)) = cleared {
-            region.sync(first, (behind - first) as usize)?;
+/// Zeroes the headers of records in a slot, from address `from` on, that a loss left behind what the log holds: their
+/// segments' headers may be gone, or an older header may stand in front of them again. The log comes to the numbers of those
+/// segments once more, and a later start, which knows of no loss, would take the records for promised ones. Those from
+/// before the log's next `lsn` fit no segment to come.
+fn clear_lost<R: Region>(region: &mut R, slot: u32, from: u64, lsn: u64) -> std::io::Result<()> {
+    let end = base(region, slot) + region.slot_bytes();
+    let mut cleared = None;
+    for at in (from..end).step_by(LINE as usize) {
+        let room = (end - at).min(RECORD_HEADER_BYTES as u64) as usize;
+        let record = RecordHeader::read(region.bytes(at, room));
+        if record.is_some_and(|record| record.lsn.get() >= lsn) {
+            region.store(at, &[0; LINE as usize]);
+            let first = cleared.map_or(at, |(first, _)| first);
+            cleared = Some((first, at + LINE));
         }
     }
-    Ok(())
+    match cleared {
+        Some((first, behind)) => region.sync(first, (behind - first) as usize),
+        None => Ok(()),
+    }
 }
 
 /// What all segments share, if there are any.

@@ -56,17 +56,21 @@ impl Content {
     }
 
     fn fill(bytes: &mut [u8], mut state: u64) {
-        for chunk in bytes.chunks_mut(8) {
+        let (words, rest) = bytes.as_chunks_mut();
+        for word in words {
             state = mix(state);
-            chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+            *word = state.to_le_bytes();
         }
+        rest.copy_from_slice(&mix(state).to_le_bytes()[..rest.len()]);
     }
 
     fn filled(bytes: &[u8], mut state: u64) -> bool {
-        bytes.chunks(8).all(|chunk| {
+        let (words, rest) = bytes.as_chunks();
+        let same = words.iter().all(|word| {
             state = mix(state);
-            chunk == &state.to_le_bytes()[..chunk.len()]
-        })
+            u64::from_le_bytes(*word) == state
+        });
+        same && rest == &mix(state).to_le_bytes()[..rest.len()]
     }
 
     fn label(self) -> [u8; LABEL] {

@@ -23,7 +23,8 @@ pub(crate) fn forge(frame: &[u8], random: u64) -> Option<Vec<u8>> {
             (header.slot.get(), header.packet_number.get(), header.epoch.get());
         header = DatagramHeader::new(slot, token, number, epoch);
     } else {
-        headers.src_port ^= 1 << (random >> 8 & 7);
+        // Two bits: a fault that flips one does not make it right again.
+        headers.src_port ^= 3 << (random >> 8 & 7);
     }
     let mut block = data.block.to_vec();
     // Behind the first message's lengths.

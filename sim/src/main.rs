@@ -102,11 +102,7 @@ fn play(args: &Args) -> ExitCode {
             println!("seed {seed}: ok, {}", outcome.injected);
         }
     };
-    let played = play_seeds(campaign, each);
-    let (totals, failure) = match played {
-        Ok(totals) => (totals, None),
-        Err((totals, failure)) => (totals, Some(failure)),
-    };
+    let (totals, failure) = play_seeds(campaign, each);
     println!("{}", summary(args, &totals, began.elapsed().as_secs_f64()));
     match failure {
         Some(failure) => report(failure, args.shrink, |wanted| run(wanted, Honest).err()),

@@ -226,6 +226,14 @@ impl<X: Parts> World<X> {
             let (end, ..) = self.history.bounds(subscriber.stream);
             text += &format!(" [{subscriber}, the log ends at {end}]");
         }
+        if let Some(shard) = self.server.shard() {
+            text += &format!(" [{:?}, slots wanted {}]", shard.wal(), shard.wal().slots_wanted());
+            for reason in
+                Refusal::ALL.iter().filter(|reason| shard.counters().refused(**reason) > 0)
+            {
+                text += &format!(" {} {}", reason.name(), shard.counters().refused(*reason));
+            }
+        }
         liveness::unsettled(REST_NS / 1_000_000_000, &text)
     }
 
