@@ -230,7 +230,8 @@ impl History {
         Ok(())
     }
 
-    /// Learns again from the log who stored what.
+    /// Learns again from the log who stored what. Once a reboot took something, what the log does not hold any more says
+    /// nothing about how far its publishers got.
     fn count_again(&mut self, loss: bool) {
         self.last.clear();
         for known in self.publishers.values_mut() {
@@ -241,7 +242,7 @@ impl History {
         }
         let entries = self.streams.iter().flat_map(|stream| stream.log.iter().flatten());
         for Entry { content, publisher } in entries {
-            if !loss {
+            if self.losses == 0 {
                 self.last.insert((*publisher, content.stream), *content);
             }
             let known = self.publishers.get_mut(&content.actor);

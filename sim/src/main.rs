@@ -189,6 +189,12 @@ fn planted(name: &str, args: &Args) -> ExitCode {
             Some(failure) => {
                 let count = failure.run.seed - args.seed + 1;
                 println!("{bug}: caught after {count} seeds: {}", failure.broken);
+                if args.shrink {
+                    Bug::plant(Some(bug));
+                    let less = shrink(failure, |wanted| run(wanted, Honest).err());
+                    Bug::plant(None);
+                    println!("{bug}: shorter: {less} --planted {bug}");
+                }
             }
             None => {
                 missed += 1;

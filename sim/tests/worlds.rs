@@ -39,7 +39,7 @@ fn three_hundred_worlds_with_all_faults() {
 /// `records_that_a_reboot_left_behind_older_headers_do_no_harm`), and mistakes of the simulator.
 #[test]
 fn worlds_that_failed_before() {
-    for seed in [29, 189, 199, 229, 780, 807] {
+    for seed in [29, 189, 199, 229, 430, 780, 807, 1545] {
         play(Run::new(seed));
     }
 }
