@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mstream_client::{From, StreamRef};
 
+use crate::log::{IndexArgs, RecoveryArgs, WalArgs};
+
 /// Measures MemoryStreamer: latency and throughput beside the raw port's floor; plain clients; market data
 /// to publish.
 #[derive(Debug, Parser)]
@@ -32,6 +34,12 @@ pub(crate) enum Command {
     Throughput(MeasureArgs),
     /// Floor, latency, throughput in full datagrams and with one message in each.
     All(MeasureArgs),
+    /// Appending to the log, beside a bare streaming copy and a fence in the same run.
+    Wal(WalArgs),
+    /// Reading a log again at start.
+    Recovery(RecoveryArgs),
+    /// Finding a record by stream and offset.
+    Index(IndexArgs),
     /// Publishes messages to a running appliance until all are acknowledged.
     Publish(PublishArgs),
     /// Reads a stream of a running appliance and checks its offsets.
@@ -61,6 +69,15 @@ pub(crate) enum PortKind {
     AfXdp,
     /// Kernel UDP sockets over loopback.
     Socket,
+}
+
+/// What the floor under `--port af-xdp` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Floor {
+    /// A kernel UDP socket that sends datagrams back.
+    Kernel,
+    /// The same AF_XDP port that sends frames back: nothing behind such a port can be faster.
+    Port,
 }
 
 /// Other systems that are measured in turns with the appliance.
@@ -110,6 +127,9 @@ pub(crate) struct MeasureArgs {
     /// Port between client and appliance
     #[arg(long, value_enum, default_value = "memif")]
     pub(crate) port: PortKind,
+    /// With --port af-xdp: what sends back what the floor is measured with
+    #[arg(long, value_enum, default_value = "kernel")]
+    pub(crate) floor: Floor,
     /// Measure other systems in turns with the appliance; needs --port af-xdp
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "rate")]
     pub(crate) peers: Vec<PeerKind>,

@@ -4,6 +4,7 @@ mod cli;
 mod clients;
 mod interrupt;
 mod itch_command;
+mod log;
 mod measure;
 mod pattern;
 mod tally;
@@ -41,6 +42,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Latency(args) => measure::run(&[Scenario::Latency], &args),
         Command::Throughput(args) => measure::run(&[Scenario::Throughput], &args),
         Command::All(args) => measure::run(&Scenario::ALL, &args),
+        Command::Wal(args) => log::wal(&args),
+        Command::Recovery(args) => log::recovery(&args),
+        Command::Index(args) => log::index(&args),
         Command::UdpEcho(args) => measure::udp_echo(&args),
         Command::Publish(args) => clients::publish(&args),
         Command::Subscribe(args) => clients::subscribe(&args),

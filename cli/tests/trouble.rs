@@ -221,6 +221,54 @@ fn nodes_that_are_away_or_hang_are_told_from_each_other_as_far_as_can_be() {
 }
 
 #[test]
+fn every_command_says_where_it_got_no_answer() {
+    let Some(program) = mstreamd("every_command_says_where_it_got_no_answer") else { return };
+    let appliance = Appliance::new(program);
+    let mut node = appliance.start();
+    let (admin, shard) = (appliance.admin(), appliance.address.clone());
+    let all: [&[&str]; 9] = [
+        &["status"],
+        &["sessions"],
+        &["backlog"],
+        &["errors"],
+        &["config", "show"],
+        &["stream", "list"],
+        &["stream", "create", "t"],
+        &["publisher", "register", "w"],
+        &["top", "--once"],
+    ];
+    let over_udp: [&[&str]; 2] = [&["sub", "s"], &["pub", "s", "/dev/null"]];
+    for command in all {
+        stdout(appliance.manage(command));
+    }
+    // First it hangs, then it is not there any more.
+    node.signal(Signal::SIGSTOP);
+    for is_stopped in [true, false] {
+        if !is_stopped {
+            node.0.kill().expect("it runs");
+            node.0.wait().expect("a child of ours");
+        }
+        let why = match is_stopped {
+            true => format!("no answer from the node's admin address {admin} within 300ms"),
+            false => {
+                format!("nobody listens at the admin address {admin}: is mstreamd running there?")
+            }
+        };
+        for command in all {
+            let said = output(&[command, &["--admin", &admin, "--timeout", "300ms"]].concat());
+            assert_fails(&said, &why);
+        }
+        for command in over_udp {
+            let said = output(&[command, &["--addr", &shard, "--timeout", "300ms"]].concat());
+            assert_fails(&said, &format!("no answer from {shard} within 300ms"));
+            // Asked for the shard's address first.
+            let said = output(&[command, &["--admin", &admin, "--timeout", "300ms"]].concat());
+            assert_fails(&said, &why);
+        }
+    }
+}
+
+#[test]
 fn a_log_that_lost_what_was_read_is_told() {
     let Some(program) = mstreamd("a_log_that_lost_what_was_read_is_told") else { return };
     let appliance = Appliance::new(program);

@@ -19,6 +19,11 @@ OutcomeUnknown. As a program:
 
     python3 mstream.py pub 127.0.0.1:7500 market-data --publisher 1 < lines.txt
     python3 mstream.py sub 127.0.0.1:7500 market-data --from earliest
+
+or, for messages that are not lines, each behind its length in 2 bytes, big-endian:
+
+    python3 mstream.py pub 127.0.0.1:7500 market-data --framing u16be < session
+    python3 mstream.py sub 127.0.0.1:7500 market-data --framing u16be --count 4000 > copy
 """
 
 from __future__ import annotations
@@ -27,8 +32,9 @@ import argparse
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from mstream_session import Session
 from mstream_wire import (
@@ -309,14 +315,29 @@ class Subscriber(Session):
         self._beat_soon(time.monotonic())
 
 
+def _messages(file: BinaryIO, framing: str) -> Iterator[bytes]:
+    """The messages of an input, as `--framing` says that they follow each other."""
+    if framing == "lines":
+        for line in file:
+            yield line.rstrip(b"\n")
+        return
+    while prefix := file.read(2):
+        message = file.read(int.from_bytes(prefix, "big"))
+        if len(prefix) < 2 or len(message) < int.from_bytes(prefix, "big"):
+            raise ValueError("the input ends inside a message")
+        yield message
+
+
 def _main() -> int:
-    parser = argparse.ArgumentParser(description="Publish lines to a stream, or print a stream.")
+    parser = argparse.ArgumentParser(description="Publish messages to a stream, or print a stream.")
     commands = parser.add_subparsers(dest="command", required=True)
-    pub = commands.add_parser("pub", help="publish each line of standard input as a message")
-    sub = commands.add_parser("sub", help="print offset and payload of each message")
+    pub = commands.add_parser("pub", help="publish the messages of standard input")
+    sub = commands.add_parser("sub", help="print each message, a line with its offset before it")
     for command in (pub, sub):
         command.add_argument("address", metavar="HOST:PORT", help="such as 10.0.0.1:7500 or [fd00::1]:7500")
         command.add_argument("stream")
+        command.add_argument("--framing", choices=("lines", "u16be"), default="lines",
+                             help="lines (default), or each message behind its length in 2 bytes, big-endian")
     pub.add_argument("--publisher", type=int, default=0, help="id of a configured publisher; default anonymous")
     sub.add_argument("--from", dest="start", default="earliest", help="earliest (default), latest or an offset")
     sub.add_argument("--count", type=int, default=-1, help="end after so many messages")
@@ -328,8 +349,8 @@ def _main() -> int:
     try:
         if args.command == "pub":
             with Publisher((host, int(port)), args.stream, publisher=args.publisher) as publisher:
-                for line in sys.stdin.buffer:
-                    publisher.publish([line.rstrip(b"\n")])
+                for message in _messages(sys.stdin.buffer, args.framing):
+                    publisher.publish([message])
                 publisher.flush()
                 print(f"acknowledged up to sequence {publisher.acknowledged}, offset {publisher.offset}")
             return 0
@@ -338,7 +359,10 @@ def _main() -> int:
             left = args.count
             while left:
                 for message in subscriber.receive(wait=1.0)[: left if left > 0 else None]:
-                    sys.stdout.buffer.write(b"%d %s\n" % (message.offset, message.payload))
+                    if args.framing == "lines":
+                        sys.stdout.buffer.write(b"%d %s\n" % (message.offset, message.payload))
+                    else:
+                        sys.stdout.buffer.write(len(message.payload).to_bytes(2, "big") + message.payload)
                     left -= 1
                 sys.stdout.flush()
         return 0

@@ -219,6 +219,21 @@ class RoundTrip(Server):
         self.assertTrue(all(lossy.lost > 20 for lossy in sockets))
 
 
+class Program(Server):
+    def run_program(self, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        program = [sys.executable, mstream.__file__, arguments[0], "{}:{}".format(*self.address), STREAM, *arguments[1:]]
+        return subprocess.run(program, input=data, capture_output=True, timeout=60, check=False)
+
+    def test_framed_messages_come_back_as_they_were_and_a_cut_one_is_told(self) -> None:
+        framed = b"\0\x04a\nb\0" + b"\0\0" + b"\0\x01c"
+        self.assertEqual(self.run_program("pub", "--framing", "u16be", data=framed).returncode, 0)
+        read = self.run_program("sub", "--framing", "u16be", "--count", "3")
+        self.assertEqual((read.returncode, read.stdout), (0, framed))
+        for cut in (b"\0", b"\0\x02x"):
+            said = self.run_program("pub", "--framing", "u16be", data=cut)
+            self.assertEqual((said.returncode, said.stderr), (1, b"mstream.py: the input ends inside a message\n"))
+
+
 class Restart(Server):
     def test_nothing_is_lost_or_repeated_over_kill_9(self) -> None:
         with (

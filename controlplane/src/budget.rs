@@ -262,7 +262,7 @@ mod tests {
         };
         assert_eq!(bytes("log in /nowhere/log/shard-0"), 32 << 20);
         assert!(bytes("frames of port a") >= 2048 * 2048);
-        assert!(bytes("index") >= (32 << 20) / 128 * 12);
+        assert!(bytes("index") >= (32 << 20) / 128 * 8);
         let all: u64 = budget.items.iter().map(|item| item.bytes).sum();
         let source = budget.items.iter().map(|item| item.source);
         assert!(source.into_iter().all(|source| source == Source::Memory));

@@ -34,7 +34,12 @@ fn snapshot() -> v1::Status {
         vlan: 7,
         link_up: true,
         counters: vec![number("rx_frames", 11), number("rx_no_buffer", 12)],
-        device_counters: vec![number("rx_good_packets", 13), number("rx_good_packets", 14)],
+        device_counters: vec![
+            number("rx_good_packets", 13),
+            number("rx_good_packets", 14),
+            number("pool_free", 15),
+            number("pool_buffers", 16),
+        ],
         rx_checksums_verified: true,
         tx_checksums_offloaded: false,
     };
@@ -118,12 +123,16 @@ fn the_text_has_every_value() {
         format!("mstream_port_link_up{{{port}}} 1"),
         format!("mstream_port_received_frames_total{{{port}}} 11"),
         format!("mstream_port_no_buffer_total{{{port}}} 12"),
+        "# TYPE mstream_port_pool_free_buffers gauge".to_string(),
+        format!("mstream_port_pool_free_buffers{{{port}}} 15"),
+        format!("mstream_port_pool_buffers{{{port}}} 16"),
         format!(r#"mstream_port_device_events_total{{{port},name="rx_good_packets"}} 13"#),
     ];
     for line in lines {
         assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
     }
     assert!(!text.contains("name=\"rx_good_packets\"} 14"), "a name is written once");
+    assert!(!text.contains("name=\"pool_"), "what rises and falls is no counter: {text}");
 }
 
 #[test]

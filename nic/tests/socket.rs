@@ -110,6 +110,39 @@ fn seen_as_headers(host: SocketAddr) {
     assert_eq!(port.frames_out(), 0);
 }
 
+/// Neighbours of one length leave as one message; whatever the lengths and destinations, datagrams arrive as
+/// they were sent.
+#[test]
+fn bursts_arrive_as_the_datagrams_that_they_were() {
+    for host in BOTH {
+        let mut port = open(host, 512);
+        let sockets = [foreign_socket(host), foreign_socket(host)];
+        // Runs of one length, a shorter one at an end, longer ones behind shorter ones, empty ones, and a change
+        // of destination in the middle of a run.
+        let lens = [700, 700, 700, 20, 20, 21, 0, 0, 5, 1400, 1400, 1399, 1399, 1400, 64, 64];
+        // Few enough for the buffer of a socket as it is.
+        let sent: Vec<(usize, Vec<u8>)> = (0..60u8)
+            .map(|number| {
+                let len = lens[usize::from(number) % lens.len()];
+                (usize::from(number % 25 / 20), vec![number; len])
+            })
+            .collect();
+        for (to, payload) in &sent {
+            assert!(send(&mut port, sockets[*to].1, payload));
+        }
+        port.flush();
+        for (place, (socket, _)) in sockets.iter().enumerate() {
+            for (_, payload) in sent.iter().filter(|(to, _)| *to == place) {
+                let mut buffer = [0; 2048];
+                let len = socket.recv(&mut buffer).expect("a datagram");
+                assert_eq!(&buffer[..len], payload);
+            }
+        }
+        assert_eq!((port.stats().tx_frames, port.stats().tx_dropped), (60, 0));
+        assert_eq!(port.frames_out(), 0);
+    }
+}
+
 #[test]
 fn padding_behind_the_udp_payload_is_not_sent() {
     for host in BOTH {

@@ -18,11 +18,20 @@ use crate::placement::Finding;
 use crate::probe::PortProbe;
 use crate::snapshot::Node;
 
-/// A bound admin port. Clients may connect; they are answered once [`Server::start`] was called.
+/// A bound admin port. Clients are told that the node starts until [`Server::start`] takes it over.
 pub(crate) struct Bound {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     /// Where it is, also when the configuration left the port open.
     pub(crate) address: SocketAddr,
+}
+
+impl Bound {
+    /// The same port once more, for those who answer during the start.
+    pub(crate) fn listener(&self) -> Result<std::net::TcpListener, Failure> {
+        self.listener
+            .try_clone()
+            .map_err(|error| format!("admin address {}: {error}", self.address))
+    }
 }
 
 /// Binds the admin port, if the configuration has one.
@@ -31,8 +40,9 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<Bound>, Failure> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         format!("admin address {address}: {error} (set [node] admin to another one, or to \"off\")")
     })?;
-    let address =
-        listener.local_addr().map_err(|error| format!("admin address {address}: {error}"))?;
+    let failed = |error| format!("admin address {address}: {error}");
+    let listener = listener.into_std().map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
     Ok(Some(Bound { listener, address }))
 }
 
@@ -69,10 +79,12 @@ impl Server {
             stopping,
         };
         let otlp = export(config, &admin)?;
-        let served = bound.map(|bound| {
+        let listener = bound.map(|bound| TcpListener::from_std(bound.listener)).transpose();
+        let listener = listener.map_err(|error| format!("the admin address: {error}"))?;
+        let served = listener.map(|listener| {
             tokio::spawn(async move {
                 // Shards go on without it.
-                if let Err(reason) = admin::serve(bound.listener, admin).await {
+                if let Err(reason) = admin::serve(listener, admin).await {
                     tracing::error!("{reason}");
                 }
             })

@@ -19,6 +19,7 @@ mod probe;
 mod report;
 mod shard;
 mod snapshot;
+mod starting;
 mod supply;
 mod thread;
 

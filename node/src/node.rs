@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -25,6 +24,7 @@ use crate::placement::Finding;
 use crate::ports::{PortSeed, start_dpdk};
 use crate::probe::PortProbe;
 use crate::shard::{Event, Job, Plan, ShardJob, idle};
+use crate::starting::Starting;
 use crate::supply::Supplied;
 use crate::{Failure, catalogue, log, report, thread};
 
@@ -70,17 +70,24 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
     let mut clock = TscClock::new(Arc::new(AtomicI64::new(0)));
     // Before anything that takes long: a port that is taken is told at once.
     let bound = if echo { None } else { admin::bind(config).await? };
+    let starting = Starting::new(bound.as_ref().map(admin::Bound::listener).transpose()?)?;
+    if let Some(bound) = &bound {
+        say(&format!("mstreamd: admin {}", bound.address));
+    }
     let errors = Arc::new(Errors::default());
     let Opened { jobs, supplies, watched, held } = match echo {
         true => Opened::echo(config),
-        false => Opened::shards(config, &mut clock)?,
+        false => Opened::shards(config, &mut clock, &starting)?,
     };
+    starting.stage("opening the ports");
     let eal = start_dpdk(config)?.map(Arc::new);
     let (mut threads, mut events) = Threads::new();
-    let ran = match threads.start(config, jobs, supplies, eal.as_ref()) {
+    let started = threads.start(config, jobs, supplies, eal.as_ref());
+    starting.stage("making the shards' tables");
+    let ran = match started {
         Ok(()) => match until_polling(config.shards.len(), &mut signals, &mut events).await {
             Ok(Outcome::Polling) => {
-                let address = bound.as_ref().map(|bound| bound.address);
+                starting.end();
                 let server = held.as_ref().map(|held| {
                     let (keeper, errors) = (Arc::clone(&held.keeper), Arc::clone(&errors));
                     Server::start(
@@ -95,7 +102,7 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
                 });
                 match server.transpose() {
                     Ok(server) => {
-                        ready(config, echo, address);
+                        ready(config, echo);
                         let (signals, events) = (&mut signals, &mut events);
                         let probes = &threads.probes;
                         let ran =
@@ -150,12 +157,18 @@ impl Opened {
     }
 
     /// Opens all logs and the catalogue, and makes what the shards' threads need.
-    fn shards(config: &Config, clock: &mut TscClock) -> Result<Opened, Failure> {
+    fn shards(
+        config: &Config,
+        clock: &mut TscClock,
+        starting: &Starting,
+    ) -> Result<Opened, Failure> {
         let lock = DirLock::take(&config.wal.dir).map_err(|error| error.to_string())?;
+        starting.stage("reading the logs");
         let time_ns = clock.now().wall_ns;
         let numbers = 0..config.shards.len();
         let logs = numbers.map(|number| log::open(config, number, time_ns));
         let logs = logs.collect::<Result<Vec<_>, _>>()?;
+        starting.stage("reading the catalogue");
         let levels = logs.iter().map(|(wal, _)| wal.level()).collect();
         let known: Vec<u64> = logs.iter().flat_map(|(wal, _)| wal.stream_ids()).collect();
         let opened = catalogue::open(config, levels, &known, time_ns)?;
@@ -206,7 +219,7 @@ fn shard_config(config: &Config, number: usize, keeper: &Keeper) -> Result<Shard
 }
 
 /// Says that everything runs: to people on standard error, to scripts on standard output.
-fn ready(config: &Config, echo: bool, admin: Option<SocketAddr>) {
+fn ready(config: &Config, echo: bool) {
     // Best effort: the limit on locked memory may be low. What the shards use was touched before.
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
         tracing::info!("memory is not locked: {error}");
@@ -219,10 +232,14 @@ fn ready(config: &Config, echo: bool, admin: Option<SocketAddr>) {
             tracing::info!(shard = number, core = shard.core, "ready: {what}: {port}");
         }
     }
+    say("mstreamd: ready");
+}
+
+/// A line for scripts.
+fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    let admin = admin.map(|address| format!("mstreamd: admin {address}\n")).unwrap_or_default();
-    // A script that does not wait for it may have closed it.
-    let _ = writeln!(out, "{admin}mstreamd: ready").and_then(|()| out.flush());
+    // One that does not wait for it may have closed it.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 impl Threads {

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use common::random::Random;
@@ -16,6 +17,9 @@ use mstream_wire::{
 /// A stream that the client which behaves has nothing to do with; few mutations turn one into the
 /// other.
 const OTHER: u64 = 0x5a5a_a5a5;
+
+/// A session's datagram from another address, not only from another port.
+const ABROAD: &str = "wrong_source, by its address";
 
 fn setting() -> Setting {
     let mut setting = Setting::socket();
@@ -71,8 +75,10 @@ fn every_kind_of_nonsense_is_counted_by_its_reason_and_a_client_is_served_meanwh
     let no_such_slot = datagram(&DatagramHeader::new(NO_SLOT - 1, raw.token, 1, 0), |writer| {
         writer.close(&close);
     });
-    // The wrong source: everything else about it is right.
-    let stolen = raw.datagram(|writer| assert!(writer.close(&close)));
+    // The wrong source, by its port and by its address: everything else about it is right.
+    let abroad = raw::socket_at(Ipv4Addr::new(127, 0, 0, 2), setting.shard());
+    let [stolen, stolen_too] =
+        std::array::from_fn(|_| raw.datagram(|writer| assert!(writer.close(&close))));
     let error = ErrorHeader {
         head: ErrorHeader::HEAD,
         code: 0.into(),
@@ -84,6 +90,8 @@ fn every_kind_of_nonsense_is_counted_by_its_reason_and_a_client_is_served_meanwh
         ("datagram_too_short", Vec::new()),
         ("datagram_too_short", beat[..31].to_vec()),
         ("datagram_too_long", vec![0; MAX_DATAGRAM_BYTES + 1]),
+        // Longer than a buffer: already the port refuses it.
+        ("port rx_refused", vec![0; 9000]),
         ("version", changed(&beat, |bytes| bytes[0] = 2)),
         ("datagram_flags", changed(&beat, |bytes| bytes[1] = 1)),
         ("datagram_flags", changed(&beat, |bytes| bytes[1] = 2)),
@@ -105,12 +113,17 @@ fn every_kind_of_nonsense_is_counted_by_its_reason_and_a_client_is_served_meanwh
         ("unknown_session", wrong_token),
         ("unknown_session", no_such_slot),
         ("wrong_source", stolen),
+        (ABROAD, stolen_too),
         ("direction", raw.datagram(|writer| assert!(writer.error(&error, "no")))),
         ("unknown_handle", raw.datagram(|writer| assert!(writer.credit(&credit(0x00ff_fff0))))),
         ("unknown_handle", raw.datagram(|writer| assert!(writer.credit(&credit(NO_HANDLE))))),
     ];
-    for (reason, bytes) in &directed {
-        let socket = if *reason == "wrong_source" { &stranger } else { &raw.socket };
+    for (what, bytes) in &directed {
+        let (reason, socket) = match *what {
+            ABROAD => ("wrong_source", &abroad),
+            "wrong_source" => ("wrong_source", &stranger),
+            reason => (reason, &raw.socket),
+        };
         counted(&node, reason, || {
             socket.send(bytes).expect("sent");
             good.publish(8);
@@ -119,6 +132,8 @@ fn every_kind_of_nonsense_is_counted_by_its_reason_and_a_client_is_served_meanwh
     }
     // What nobody asked for took nothing from the session that was meant.
     assert_eq!(raw.ack().received.get(), 0);
+    let sound = raw.publish(1, &[b"still here"]);
+    assert_eq!(raw.ack_after(&sound).received.get(), 1);
     good.settle();
     assert!(good.seen.lost.is_empty());
     holds_exactly(connect::udp(setting.shard()).expect("a client"), good.seen.published);

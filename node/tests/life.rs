@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
+use common::admin::{Admin, get};
 use common::{Node, Setting, mstreamd, refusal};
+use mstream_admin::v1;
 use nix::sys::signal::Signal;
 
 #[test]
@@ -269,4 +271,31 @@ fn a_start_can_be_interrupted() {
     let (status, text) = node.wait_end();
     assert!(status.code().is_none_or(|code| code == 0), "{text}");
     setting.start().stop();
+}
+
+#[test]
+fn a_starting_node_says_so_to_whoever_asks() {
+    let mut setting = Setting::socket();
+    // Tables that take a while to be made, and a log that has room for them.
+    setting.add("[limits]\nstreams = 262144");
+    setting.text = setting.text.replace("max_bytes = \"8 MiB\"", "max_bytes = \"128 MiB\"");
+    let mut node = setting.spawn();
+    let address = node.wait_admin();
+    assert_eq!(get(address, "/healthz"), (200, "ok\n".to_string()));
+    for path in ["/readyz", "/metrics"] {
+        let (code, said) = get(address, path);
+        assert!(code == 503 && said.starts_with("it is starting: "), "{path}: {code} {said}");
+    }
+    let admin = Admin::at(address);
+    let spec = v1::StreamSpec { name: "t".to_string(), ..Default::default() };
+    let refused = admin.create_specs(vec![spec]).expect_err("it starts");
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    assert!(refused.message().starts_with("it is starting: "), "{refused:?}");
+    node.wait_ready();
+    assert_eq!(get(address, "/readyz"), (200, "ready\n".to_string()));
+    // Nothing came of what was refused. The start's connections ended with it.
+    let admin = Admin::at(address);
+    assert_eq!(admin.streams(), [(1, "s".to_string())]);
+    assert!(admin.create(&["t"])[0].is_ok());
+    node.stop();
 }

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::Instant;
 
 use common::net::{self, APPLIANCE_END, CLIENT, CLIENT_END, Lan, Place, TAGGED, UNTAGGED};
+use common::programs::{Program, Running};
 use common::traffic::{self, PUBLISHER, Traffic, holds_exactly};
 use common::{Node, PATIENCE, Setting};
+use mstream_bench::itch::generate::Session;
 use mstream_client::{From, Identity, connect};
 
-/// What [`Setting`] and the defaults make of the appliance's address.
-const MAC: [u8; 6] = [2, 0, 10, 77, 0, 1];
 const MESSAGES: u64 = 5000;
 
 /// The appliance at `place` on a device, with more keys for its port.
@@ -22,7 +22,7 @@ fn setting(place: Place, device: &str, more: &str) -> Setting {
     let port =
         format!("driver = \"dpdk\"\nip = \"{ip}\"\nip6 = \"{ip6}\"\ndevice = {device}\n{more}");
     let mut setting = Setting::new(&port);
-    setting.add("[[stream]]\nid = 2\nname = \"py\"\n[dpdk]\nhuge_pages = false");
+    setting.add("[[stream]]\nid = 2\nname = \"itch\"\n[dpdk]\nhuge_pages = false");
     setting
 }
 
@@ -85,20 +85,37 @@ fn over_a_tap_behind_a_bridge() {
 
 /// An appliance in a VLAN is reached from there, and frames from elsewhere are counted.
 fn tagged(lan: &Lan, device: &str, started: impl FnOnce(&Lan)) {
-    if !lan.has_vlan() {
-        let device = device.lines().next().unwrap_or_default();
-        eprintln!("SKIP vlan over {device}: the kernel has no VLAN interfaces");
-        return;
-    }
+    let vlan = match lan.vlan() {
+        Ok(vlan) => vlan,
+        Err(reason) => {
+            let device = device.lines().next().unwrap_or_default();
+            eprintln!("SKIP vlan over {device}: {reason}");
+            return;
+        }
+    };
     let setting = setting(TAGGED, device, "vlan = 7");
     let mut node = lan.start(&setting);
     started(lan);
     arping_and_ping(&node, TAGGED);
     kernel_clients(&setting, TAGGED);
-    let before = node.count("other_vlan");
-    net::send_frame(&spoof());
-    node.wait_count("other_vlan", before + 1);
+    itch_session(&setting, TAGGED);
+    // Without a tag, and with another one.
+    for frame in [spoof(TAGGED), tagged_with(8, &spoof(TAGGED))] {
+        let before = node.count("other_vlan");
+        net::send_frame(&frame);
+        node.wait_count("other_vlan", before + 1);
+    }
+    assert_eq!(node.count("arp_spoof"), 0);
+    // In its own VLAN the same frame is looked at.
+    net::send_frame(&tagged_with(7, &spoof(TAGGED)));
+    node.wait_count("arp_spoof", 1);
+    drop(vlan);
     ends_cleanly(&mut node);
+}
+
+/// The frame with the tag of a VLAN.
+fn tagged_with(vlan: u16, frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0x00], &vlan.to_be_bytes(), &frame[12..]].concat()
 }
 
 /// What must be true of an appliance on any kind of port; IP fragments are refused as `fragments` says.
@@ -109,7 +126,7 @@ fn appliance(lan: &Lan, setting: &Setting, node: &Node, fragments: &str) {
     }
     arping_and_ping(node, UNTAGGED);
     kernel_clients(setting, UNTAGGED);
-    python_client(setting);
+    itch_session(setting, UNTAGGED);
     wrong_things(lan, setting, node, fragments);
     // And all is as it was before.
     arping_and_ping(node, UNTAGGED);
@@ -160,19 +177,36 @@ fn kernel_clients(setting: &Setting, place: Place) {
     assert!(client.seen.lost.is_empty(), "{:?}", client.seen);
 }
 
-/// The Python client has a stream of its own: what [`traffic`] reads must be its own publisher's.
-fn python_client(setting: &Setting) {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../client/python/mstream.py");
-    let address = at(setting, UNTAGGED.ip).to_string();
-    let lines: String =
-        (0..500).map(|number| format!("line {number} {}\n", "x".repeat(number))).collect();
-    let said = net::python(&[program, "pub", &address, "py"], &lines);
-    assert!(said.contains("offset 499") || said.contains("offset 500"), "{said}");
-    let read = net::python(&[program, "sub", &address, "py", "--count", "500"], "");
-    for (number, (read, line)) in read.lines().zip(lines.lines()).enumerate() {
-        assert_eq!(read, format!("{number} {line}"));
+/// A market-data session moves intact, whoever publishes and whoever reads, over both address families.
+fn itch_session(setting: &Setting, place: Place) {
+    const COUNT: usize = 3000;
+    let session: Vec<u8> = Session::new(7, COUNT as u64)
+        .expect("enough messages")
+        .flat_map(|message| [&(message.len() as u16).to_be_bytes()[..], &message].concat())
+        .collect();
+    let input = setting.dir.path().join("session");
+    std::fs::write(&input, &session).expect("written");
+    let programs = [Program::mstream("itch_session"), Some(Program::Python)];
+    let programs: Vec<Program> = programs.into_iter().flatten().collect();
+    let mut stored = 0;
+    for ip in [IpAddr::from(place.ip), place.ip6.into()] {
+        for publisher in &programs {
+            // Readers do not wait until everything is there.
+            let readers: Vec<Running> = (0..)
+                .zip(&programs)
+                .map(|(number, reader)| {
+                    let file = setting.dir.path().join(format!("copy-{number}"));
+                    reader.read(at(setting, ip), "itch", stored, COUNT, &file)
+                })
+                .collect();
+            publisher.publish(at(setting, ip), "itch", &input);
+            for (copy, reader) in readers.into_iter().map(Running::finished).zip(&programs) {
+                let how = format!("{publisher:?} to {reader:?} at {ip}");
+                assert!(copy == session, "{how}: {} of {} bytes", copy.len(), session.len());
+            }
+            stored += COUNT;
+        }
     }
-    assert_eq!(read.lines().count(), 500);
 }
 
 /// What is wrong is counted by its reason, and nothing breaks.
@@ -200,35 +234,35 @@ fn wrong_things(lan: &Lan, setting: &Setting, node: &Node, fragments: &str) {
         let output = Command::new("ping").args(fragmented).output().expect("ping runs");
         assert!(!output.status.success(), "{output:?}");
     });
-    counted("arp_spoof", &|| net::send_frame(&spoof()));
-    counted("ethernet", &|| {
-        net::send_frame(&[&MAC[..], &[2, 0, 0, 0, 0, 9], &[0x88; 50]].concat())
-    });
-    jumbo(lan);
+    counted("arp_spoof", &|| net::send_frame(&spoof(UNTAGGED)));
+    counted("other_vlan", &|| net::send_frame(&tagged_with(7, &spoof(UNTAGGED))));
+    let head = [&UNTAGGED.mac()[..], &[2, 0, 0, 0, 0, 9]].concat();
+    counted("ethernet", &|| net::send_frame(&[&head[..], &[0x88; 50]].concat()));
+    jumbo(lan, &head);
 }
 
 /// A frame that is longer than any buffer.
-fn jumbo(lan: &Lan) {
+fn jumbo(lan: &Lan, head: &[u8]) {
     let both = |mtu: &str| {
         lan.ip(&["link", "set", APPLIANCE_END, "mtu", mtu]);
         net::ip(&["link", "set", CLIENT_END, "mtu", mtu]);
     };
     both("3000");
-    net::send_frame(&[&MAC[..], &[2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0, 11, 0], &[0x11; 2900]].concat());
+    net::send_frame(&[head, &[8, 0, 0x45, 0, 11, 0], &[0x11; 2900]].concat());
     both("1500");
 }
 
 /// An ARP reply by which somebody claims the appliance's own address.
-fn spoof() -> Vec<u8> {
+fn spoof(place: Place) -> Vec<u8> {
     let thief = [2, 0, 0, 0, 0, 0x66];
     let mut frame = Vec::new();
-    frame.extend(MAC);
+    frame.extend(place.mac());
     frame.extend(thief);
     frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
     frame.extend(thief);
-    frame.extend(UNTAGGED.ip.octets());
-    frame.extend(MAC);
-    frame.extend(UNTAGGED.ip.octets());
+    frame.extend(place.ip.octets());
+    frame.extend(place.mac());
+    frame.extend(place.ip.octets());
     frame.resize(60, 0);
     frame
 }

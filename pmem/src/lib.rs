@@ -10,9 +10,11 @@ mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
 pub mod format;
-mod index;
+pub mod index;
 #[expect(unsafe_code, reason = "mapped memory")]
 mod mapped;
+#[expect(unsafe_code, reason = "advice about pages is a system call")]
+pub mod pages;
 pub mod places;
 #[cfg(feature = "planted")]
 pub mod planted;

@@ -132,6 +132,13 @@ impl MappedRegion {
     }
 }
 
+impl MappedRegion {
+    /// Orders stores on the medium, which a barrier of level `process` does without. For comparisons.
+    pub fn store_fence(&self) {
+        self.stores.fence();
+    }
+}
+
 impl Region for MappedRegion {
     fn level(&self) -> Level {
         self.level

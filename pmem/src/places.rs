@@ -3,13 +3,15 @@
 //! Removing leaves no trace behind, so nothing is ever cleaned up, and nothing is made larger but by
 //! [`Places::reserve`]: every operation costs the same over any number of insertions and removals.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
 
 const FREE: u32 = u32::MAX;
 
 /// The hash under which a key's place is kept. Fixed: keys come from the catalogue or the log, not from strangers.
 pub fn hash_of(key: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FxHasher::default();
     key.hash(&mut hasher);
     hasher.finish()
 }

@@ -21,7 +21,7 @@ impl RecordAt {
         RecordAt((address / LINE) as u32)
     }
 
-    /// The address of the record's header in the region, in bytes.
+    /// Byte of the region where it begins.
     pub fn address(self) -> u64 {
         u64::from(self.0) * LINE
     }

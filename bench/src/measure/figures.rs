@@ -95,7 +95,7 @@ pub(crate) struct Report {
 }
 
 impl Percentiles {
-    fn of(latency: &Histogram<u64>) -> Percentiles {
+    pub(crate) fn of(latency: &Histogram<u64>) -> Percentiles {
         let at = |quantile| latency.value_at_quantile(quantile);
         Percentiles {
             p50: at(0.5),

@@ -23,15 +23,18 @@ use std::collections::BTreeMap;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, ValueEnum};
 
-use self::cores::Cores;
+pub(crate) use self::clock::Clock;
+pub(crate) use self::cores::{Cores, Pinned};
 use self::driver::Load;
+pub(crate) use self::figures::Percentiles;
 use self::figures::{Figures, Given, Report};
-use self::host::Host;
+pub(crate) use self::host::Host;
 use self::plot::Curve;
 use self::run::{Plan, message_bytes};
+pub(crate) use self::setting::log_parent;
 pub(crate) use self::udp_echo::run as udp_echo;
 use self::veth::Veth;
-use crate::cli::{Cli, MeasureArgs, PortKind};
+use crate::cli::{Cli, Floor, MeasureArgs, PortKind};
 use crate::interrupt::Interrupt;
 use crate::{Failure, replace_file, say};
 
@@ -95,7 +98,7 @@ pub(crate) fn run(scenarios: &[Scenario], args: &MeasureArgs) -> Result<(), Fail
     let veth = match args.port {
         _ if args.target.is_some() => None,
         PortKind::DpdkTap => tap::enter_namespace("--port dpdk-tap").map(|()| None)?,
-        PortKind::AfXdp => Some(Veth::make()?),
+        PortKind::AfXdp => Some(Veth::make(args.floor)?),
         PortKind::Memif | PortKind::DpdkMemif | PortKind::Socket => None,
     };
     // A target has no echo beside it.
@@ -132,6 +135,10 @@ fn refuse_what_cannot_be(scenarios: &[Scenario], args: &MeasureArgs) {
             args.batch.unwrap_or(1),
             args.size
         )
+    } else if args.floor == Floor::Port && args.port != PortKind::AfXdp {
+        "--floor: on other ports than af-xdp it is the port's own echo".to_string()
+    } else if args.floor == Floor::Port && !args.peers.is_empty() {
+        "--floor port: peers need the kernel's end of the pair".to_string()
     } else if !args.peers.is_empty() && args.port != PortKind::AfXdp {
         "--peers: they are measured over the veth pairs of --port af-xdp".to_string()
     } else if args.target.is_some() && scenarios == [Scenario::Floor] {

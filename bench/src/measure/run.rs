@@ -22,7 +22,7 @@ use super::tap;
 use super::udp_echo;
 use super::veth::Veth;
 use crate::Failure;
-use crate::cli::{MeasureArgs, PeerKind, PortKind};
+use crate::cli::{Floor, MeasureArgs, PeerKind, PortKind};
 use crate::interrupt::Interrupt;
 use crate::pattern::Pattern;
 use crate::tally::Faults;
@@ -131,14 +131,14 @@ impl Bench<'_> {
     ) -> Result<Measured, Failure> {
         let Plan { args, interrupt, veth, .. } = self.plan;
         let program = node::program()?;
-        let hugetlbfs = std::env::var_os("MSTREAM_HUGETLBFS");
-        let setting =
-            Setting::new(args.port, self.cores, args.wal.as_deref(), hugetlbfs.as_deref())?;
+        let setting = Setting::new(args.port, self.cores, args.wal.as_deref())?;
         let start = |role| {
             let place = setting.place(role)?;
             let is_echo = role == Role::Echo;
             let node = match (is_echo, veth) {
-                (true, Some(_)) => udp_echo::start(&place, self.cores.server, *veth, interrupt)?,
+                (true, Some(_)) if args.floor == Floor::Kernel => {
+                    udp_echo::start(&place, self.cores.server, *veth, interrupt)?
+                }
                 _ => Node::mstreamd(&program, &place.config, is_echo, *veth, interrupt)?,
             };
             if args.port == PortKind::DpdkTap {

@@ -1,6 +1,5 @@
 //! The directories, addresses and configurations of a run.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -58,22 +57,27 @@ pub(crate) struct Setting {
     wal: TempDir,
 }
 
+/// Where logs are made: in `wal`, or on the hugetlbfs that MSTREAM_HUGETLBFS names, or in shared memory.
+pub(crate) fn log_parent(wal: Option<&Path>) -> PathBuf {
+    let named = std::env::var_os("MSTREAM_HUGETLBFS").map(PathBuf::from);
+    wal.map(Path::to_path_buf).or(named).unwrap_or_else(|| PathBuf::from("/dev/shm"))
+}
+
 impl Setting {
     /// Makes the directories: the log's in `wal`, or where memory is.
     pub(crate) fn new(
         port: PortKind,
         cores: Cores,
         wal: Option<&Path>,
-        hugetlbfs: Option<&OsStr>,
     ) -> Result<Setting, Failure> {
-        let base = wal.or(hugetlbfs.map(Path::new)).unwrap_or(Path::new("/dev/shm"));
+        let base = log_parent(wal);
         let make = |base: &Path| {
             tempfile::Builder::new()
                 .prefix("mstream-bench-")
                 .tempdir_in(base)
                 .map_err(|error| format!("{}: {error}", base.display()))
         };
-        Ok(Setting { port, cores, run: make(&std::env::temp_dir())?, wal: make(base)? })
+        Ok(Setting { port, cores, run: make(&std::env::temp_dir())?, wal: make(&base)? })
     }
 
     /// Directory of files that end with the run.

@@ -9,6 +9,7 @@ use nix::sched::{CloneFlags, setns};
 use super::setting::{ECHO_INTERFACE, SHARD_INTERFACE};
 use super::tap::{enter_namespace, ip};
 use crate::Failure;
+use crate::cli::Floor;
 
 /// The client's ends of the pairs.
 const CLIENT_SHARD: &str = "msb-c-shard";
@@ -22,8 +23,8 @@ pub(crate) struct Veth {
 
 impl Veth {
     /// Puts this process into a namespace of its own, makes the server's beside it and joins them by a pair
-    /// for the appliance, whose address is on no interface, and one for servers in the kernel.
-    pub(crate) fn make() -> Result<Veth, Failure> {
+    /// for the appliance, whose address is on no interface, and one for the floor and servers in the kernel.
+    pub(crate) fn make(floor: Floor) -> Result<Veth, Failure> {
         const WHAT_FOR: &str = "--port af-xdp";
         enter_namespace(WHAT_FOR)?;
         let server = on_a_thread(|| {
@@ -42,9 +43,13 @@ impl Veth {
             ip(&["link", "set", client, "up"])?;
             veth.in_server(|| ip(&["link", "set", peer, "up"]))??;
         }
-        veth.in_server(|| ip(&["addr", "add", "10.77.0.5/30", "dev", ECHO_INTERFACE]))??;
         // A veth passes unfinished checksums on; the appliance takes frames as they would be on a wire.
         checksums_in_full(CLIENT_SHARD)?;
+        if floor == Floor::Port {
+            checksums_in_full(CLIENT_ECHO)?;
+        } else {
+            veth.in_server(|| ip(&["addr", "add", "10.77.0.5/30", "dev", ECHO_INTERFACE]))??;
+        }
         Ok(veth)
     }
 

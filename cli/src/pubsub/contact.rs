@@ -93,14 +93,19 @@ impl Contact {
         Ok(())
     }
 
-    /// Fails when it was waited for long enough at `now_ns`.
-    pub(super) fn check(&mut self, now_ns: u64) -> Result<(), String> {
+    /// Fails when it was waited for long enough at `now_ns`; `malformed` datagrams came from there so far.
+    pub(super) fn check(&mut self, now_ns: u64, malformed: u64) -> Result<(), String> {
         let Some(since_ns) = self.waits_since_ns else { return Ok(()) };
         let waited_ns = now_ns.saturating_sub(since_ns);
         let patience = if self.met { self.patience } else { self.timeout };
         if u128::from(waited_ns) >= patience.as_nanos() {
             return Err(match (&self.reason, self.met) {
                 (Some(reason), _) => format!("{} for {patience:?}: {reason}", self.at),
+                (None, false) if malformed > 0 => format!(
+                    "what answers at {} speaks another protocol, or another version of it than this mstream, \
+                     which speaks version {VERSION}",
+                    self.at
+                ),
                 (None, false) => format!(
                     "no answer from {} within {patience:?}: is mstreamd running there, and is the address right \
                      (--addr)? A node that hangs looks the same",

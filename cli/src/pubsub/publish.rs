@@ -125,7 +125,7 @@ impl Publishing<'_> {
             {
                 return end.clone();
             }
-            self.contact.check(now_ns)?;
+            self.contact.check(now_ns, client.counters().malformed)?;
             let took = self.hand_over(client, publication, now_ns);
             if came == 0 && took == 0 {
                 idle.wait();

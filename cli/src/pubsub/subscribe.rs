@@ -115,7 +115,7 @@ impl Subscribing<'_> {
             if let Some(trouble) = self.trouble.take() {
                 return Err(trouble);
             }
-            self.contact.check(now_ns)?;
+            self.contact.check(now_ns, client.counters().malformed)?;
             if let Some(from) = self.seek.take() {
                 client.seek(subscription, from);
             }

@@ -13,6 +13,7 @@ mod node_service;
 mod pages;
 mod server;
 mod shards;
+mod starting;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub use convert::level as convert_level;
 pub use errors::Errors;
 pub use server::serve;
 pub use shards::{Answer, Page, Shards};
+pub use starting::{Stage, serve_start};
 
 /// How long an answer of a shard is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -99,7 +99,7 @@ async fn unknown(request: Request) -> Response {
 }
 
 /// A refusal in the words of the caller's protocol.
-fn refuse(request: &Request, code: StatusCode, status: Status) -> Response {
+pub(super) fn refuse(request: &Request, code: StatusCode, status: Status) -> Response {
     let kind = request.headers().get(header::CONTENT_TYPE);
     match kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
         true => status.into_http(),

@@ -47,6 +47,7 @@ fn of_metric(metric: &Metric, status: &v1::Status) -> Vec<Sample> {
         Origin::Counter(name) => by_shard(status, |shard| find(&shard.counters, name)),
         Origin::Refusals => refusals(status),
         Origin::PortCounter(name) => by_port(status, |port| find(&port.counters, name)),
+        Origin::DeviceLevel(name) => by_port(status, |port| find(&port.device_counters, name)),
         Origin::DeviceCounters => device_counters(status),
         Origin::PollTimes => poll_times(status),
     }
@@ -83,11 +84,19 @@ fn refusals(status: &v1::Status) -> Vec<Sample> {
     samples
 }
 
+/// Numbers of devices that rise and fall: each is a metric of its own.
+fn device_levels() -> impl Iterator<Item = &'static str> {
+    METRICS.iter().filter_map(|metric| match metric.origin {
+        Origin::DeviceLevel(name) => Some(name),
+        _ => None,
+    })
+}
+
 fn device_counters(status: &v1::Status) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (labels, port) in ports(status) {
         // A device is free to use a name twice; a metric is not.
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<&str> = device_levels().collect();
         for counter in port.device_counters.iter().filter(|c| seen.insert(c.name.as_str())) {
             let mut labels = labels.clone();
             labels.push(counter.name.clone());

@@ -39,6 +39,8 @@ pub enum Origin {
     Refusals,
     /// The counter of this name of each port.
     PortCounter(&'static str),
+    /// The number of this name of each port's device: a level, not a count.
+    DeviceLevel(&'static str),
     /// All counts of each port's device.
     DeviceCounters,
     /// Each shard's histogram of poll times.
@@ -93,6 +95,10 @@ const fn counter(name: &'static str, source: &'static str, help: &'static str) -
 
 const fn port(name: &'static str, source: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, help, labels: PORT, origin: Origin::PortCounter(source) }
+}
+
+const fn device_level(name: &'static str, source: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, help, labels: PORT, origin: Origin::DeviceLevel(source) }
 }
 
 /// All metrics, in the order in which they are written.
@@ -295,6 +301,16 @@ pub const METRICS: &[Metric] = &[
         "mstream_port_send_dropped_total",
         "tx_dropped",
         "Frames that could never leave and were dropped: peer gone, too long.",
+    ),
+    device_level(
+        "mstream_port_pool_buffers",
+        "pool_buffers",
+        "Buffers of the port's pool, with DPDK: `frames` of the configuration.",
+    ),
+    device_level(
+        "mstream_port_pool_free_buffers",
+        "pool_free",
+        "Buffers of that pool which are free at the moment.",
     ),
     Metric {
         name: "mstream_port_device_events_total",

@@ -84,6 +84,11 @@ struct Control([u8; CONTROL_BYTES]);
 const _: () = assert!(mem::align_of::<cmsghdr>() <= mem::align_of::<Control>());
 // SAFETY: CMSG_SPACE only computes.
 const _: () = assert!(unsafe { libc::CMSG_SPACE(4) } as usize <= CONTROL_BYTES);
+/// Bytes of a control message with one 16-bit value, its padding included.
+// SAFETY: CMSG_SPACE only computes.
+const SEGMENT_BYTES: usize = unsafe { libc::CMSG_SPACE(2) } as usize;
+/// Bytes that leave as one message at most: what an IP length can say, its headers kept free.
+const GROUP_BYTES: usize = 65_000;
 
 /// A datagram that was received.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +109,44 @@ pub(super) struct Datagram {
 pub(super) struct Outgoing<'a> {
     pub(super) payload: &'a [u8],
     pub(super) to: SocketAddr,
+}
+
+/// Neighbours that leave as one message.
+struct Group {
+    /// Place of the first.
+    first: usize,
+    count: usize,
+    /// Bytes of each but the last.
+    len: usize,
+    /// Bytes of the last.
+    last: usize,
+    to: SocketAddr,
+}
+
+impl Group {
+    /// True if the datagram may be the next one.
+    fn takes(&self, next: &Outgoing<'_>) -> bool {
+        let len = next.payload.len();
+        let fits = (self.count + 1) * self.len <= GROUP_BYTES;
+        next.to == self.to && self.last == self.len && 0 < len && len <= self.len && fits
+    }
+
+    fn add(&mut self, len: usize) {
+        self.count += 1;
+        self.last = len;
+    }
+}
+
+/// A control message that says where the kernel is to cut.
+fn segment_control(len: u16) -> [u8; CONTROL_BYTES] {
+    let header = mem::size_of::<cmsghdr>();
+    let mut control = [0; CONTROL_BYTES];
+    // The fields of cmsghdr on 64-bit Linux: length, level, type.
+    control[..8].copy_from_slice(&((header + 2) as u64).to_le_bytes());
+    control[8..12].copy_from_slice(&libc::SOL_UDP.to_le_bytes());
+    control[12..16].copy_from_slice(&libc::UDP_SEGMENT.to_le_bytes());
+    control[header..header + 2].copy_from_slice(&len.to_le_bytes());
+    control
 }
 
 impl Batch {
@@ -133,10 +176,7 @@ impl Batch {
                 iovec { iov_base: room.as_mut_ptr().cast::<c_void>(), iov_len: room.len() };
             count = at + 1;
         }
-        for message in &mut self.messages[..count] {
-            message.msg_hdr.msg_namelen = mem::size_of::<Name>() as socklen_t;
-        }
-        self.prepare(count, CONTROL_BYTES);
+        self.prepare(count);
         let flags = libc::MSG_DONTWAIT;
         // SAFETY: the first `count` messages were prepared just now. Each points to one part, one name
         // and one control buffer in this value's boxes, which stay where they are during the call and
@@ -184,37 +224,74 @@ impl Batch {
     }
 
     /// Sends datagrams, at most [`BURST`], in order until one cannot leave. Returns how many left; an
-    /// error is about the first one. Never blocks.
+    /// error is about the first one, or with `grouped` about the first ones. Never blocks.
+    ///
+    /// With `grouped`, neighbours of one length to one destination go through the kernel as one and are
+    /// cut apart at its end (UDP_SEGMENT, udp(7)); the last of them may be shorter.
     pub(super) fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
         datagrams: impl Iterator<Item = Outgoing<'a>>,
+        grouped: bool,
     ) -> io::Result<usize> {
-        let mut count = 0;
+        let mut groups = 0;
+        let mut group: Option<Group> = None;
         for (at, datagram) in datagrams.take(BURST).enumerate() {
+            let len = datagram.payload.len();
             let base = datagram.payload.as_ptr().cast_mut().cast::<c_void>();
-            self.parts[at] = iovec { iov_base: base, iov_len: datagram.payload.len() };
-            self.messages[at].msg_hdr.msg_namelen = self.names[at].set(datagram.to);
-            count = at + 1;
+            self.parts[at] = iovec { iov_base: base, iov_len: len };
+            match &mut group {
+                Some(group) if grouped && group.takes(&datagram) => group.add(len),
+                _ => {
+                    groups += usize::from(group.is_some());
+                    self.messages[groups].msg_hdr.msg_namelen = self.names[groups].set(datagram.to);
+                    group = Some(Group { first: at, count: 1, len, last: len, to: datagram.to });
+                }
+            }
+            if let Some(group) = &group {
+                self.point(groups, group);
+            }
         }
-        self.prepare(count, 0);
+        groups += usize::from(group.is_some());
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: as in `receive`; each part points to a payload that is borrowed for 'a, and the
-        // kernel only reads the parts of messages that are sent. There are no control messages.
+        // SAFETY: the first `groups` messages were pointed just now to parts, names and control buffers in
+        // this value's boxes, which stay where they are during the call and are as long as stated (there
+        // are at most BURST parts, and no more messages than parts); each part points to a payload that is
+        // borrowed for 'a, and the kernel only reads the parts of messages that are sent.
         let sent = unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
                 self.messages.as_mut_ptr(),
-                count as libc::c_uint,
+                groups as libc::c_uint,
                 flags,
             )
         };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.messages[..sent].iter().map(|message| message.msg_hdr.msg_iovlen).sum())
     }
 
-    /// Points the first `count` messages to their parts, names and control buffers; the names' lengths
-    /// are the caller's.
-    fn prepare(&mut self, count: usize, control_bytes: usize) {
+    /// True if the first message of the last [`Batch::send`] was of several datagrams.
+    pub(super) fn first_was_group(&self) -> bool {
+        self.messages[0].msg_hdr.msg_iovlen > 1
+    }
+
+    /// Makes one message of a group's parts, its name and, if there are several, the length to cut at.
+    fn point(&mut self, message: usize, group: &Group) {
+        let header = &mut self.messages[message].msg_hdr;
+        header.msg_name = self.names.as_mut_ptr().wrapping_add(message).cast::<c_void>();
+        header.msg_iov = self.parts.as_mut_ptr().wrapping_add(group.first);
+        header.msg_iovlen = group.count;
+        header.msg_control = self.controls.as_mut_ptr().wrapping_add(message).cast::<c_void>();
+        header.msg_flags = 0;
+        header.msg_controllen = 0;
+        if group.count > 1 {
+            header.msg_controllen = SEGMENT_BYTES;
+            self.controls[message] = Control(segment_control(group.len as u16));
+        }
+    }
+
+    /// Points the first `count` messages to one part, one name and one control buffer each.
+    fn prepare(&mut self, count: usize) {
         let (parts, names) = (self.parts.as_mut_ptr(), self.names.as_mut_ptr());
         let controls = self.controls.as_mut_ptr();
         for (at, message) in self.messages[..count].iter_mut().enumerate() {
@@ -223,7 +300,8 @@ impl Batch {
             header.msg_iov = parts.wrapping_add(at);
             header.msg_iovlen = 1;
             header.msg_control = controls.wrapping_add(at).cast::<c_void>();
-            header.msg_controllen = control_bytes;
+            header.msg_controllen = CONTROL_BYTES;
+            header.msg_namelen = mem::size_of::<Name>() as socklen_t;
             header.msg_flags = 0;
         }
     }

@@ -36,6 +36,8 @@ pub struct SocketPort {
     posted: VecDeque<PoolFrame>,
     leaving: VecDeque<Leaving>,
     stats: PortStats,
+    /// The kernel is given neighbours to one destination as one, until it turns out that it cannot.
+    grouping: bool,
     /// The kernel's count of drops when it was last heard of.
     kernel_drops: u32,
 }
@@ -99,6 +101,7 @@ impl SocketPort {
             posted: VecDeque::with_capacity(BURST),
             leaving: VecDeque::with_capacity(SEND_QUEUE),
             stats: PortStats::default(),
+            grouping: true,
             kernel_drops: 0,
         })
     }
@@ -146,19 +149,43 @@ impl SocketPort {
 
     /// Sends one burst of what waits.
     fn send_burst(&mut self) -> Burst {
+        if self.grouping {
+            match self.send_as(true) {
+                Err(error) if !is_full(&error) && self.batch.first_was_group() => {
+                    // Its datagrams are sent one by one, and where the kernel cannot cut
+                    // them apart, all later ones too.
+                    self.grouping = !matches!(
+                        error.raw_os_error(),
+                        Some(libc::EINVAL | libc::EIO | libc::EOPNOTSUPP | libc::EMSGSIZE)
+                    );
+                }
+                sent => return outcome(sent),
+            }
+        }
+        outcome(self.send_as(false))
+    }
+
+    fn send_as(&mut self, grouped: bool) -> std::io::Result<usize> {
         let datagrams = self.leaving.iter().map(|leaving| Outgoing {
             payload: &leaving.frame.bytes()[leaving.payload.clone()],
             to: leaving.to,
         });
-        let sent = self.batch.send(self.socket.as_fd(), datagrams);
-        match sent {
-            Ok(0) => Burst::Full,
-            Ok(sent) => Burst::Left(sent),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR) => Burst::Full,
-                _ => Burst::Dropped,
-            },
-        }
+        self.batch.send(self.socket.as_fd(), datagrams, grouped)
+    }
+}
+
+/// The kernel takes no more now; later it will.
+fn is_full(error: &std::io::Error) -> bool {
+    let later = [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM, libc::EINTR];
+    error.raw_os_error().is_some_and(|number| later.contains(&number))
+}
+
+fn outcome(sent: std::io::Result<usize>) -> Burst {
+    match sent {
+        Ok(0) => Burst::Full,
+        Ok(sent) => Burst::Left(sent),
+        Err(error) if is_full(&error) => Burst::Full,
+        Err(_) => Burst::Dropped,
     }
 }
 

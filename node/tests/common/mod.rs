@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod net;
+pub mod programs;
 pub mod random;
 pub mod raw;
 pub mod traffic;
@@ -235,7 +236,14 @@ impl Node {
         true
     }
 
-    /// Where its admin API is, once it is ready.
+    /// Waits until it says where its admin API is, which it does before it is ready.
+    pub fn wait_admin(&mut self) -> SocketAddr {
+        let line = self.stdout.recv_timeout(PATIENCE).expect("it says it first");
+        assert!(!self.says_ready(&line));
+        self.admin()
+    }
+
+    /// Where its admin API is, once it said so.
     pub fn admin(&self) -> SocketAddr {
         self.admin.expect("it has one, and it is ready")
     }

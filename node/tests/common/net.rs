@@ -4,9 +4,10 @@
 //! the like; the appliance is started in the other one. Both namespaces, and with them all interfaces, are
 //! removed by the outer process, also when the inner one failed.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 
 use super::{Node, Setting};
 
@@ -43,6 +44,14 @@ pub const TAGGED: Place = Place {
     from: TAGGED_END,
 };
 
+impl Place {
+    /// The MAC address that a port without one of its own takes from its IP address.
+    pub fn mac(&self) -> [u8; 6] {
+        let [a, b, c, d] = self.ip.octets();
+        [2, 0, a, b, c, d]
+    }
+}
+
 /// Network namespaces of this process; removed when dropped.
 struct Namespaces {
     names: [String; 2],
@@ -62,22 +71,11 @@ impl Namespaces {
         let pair = ["type", "veth", "peer", "name", CLIENT_END, "netns", clients];
         ip(&[&["-n", appliance, "link", "add", APPLIANCE_END], &pair[..]].concat());
         ip(&["-n", appliance, "link", "set", APPLIANCE_END, "up"]);
-        ip(&["-n", clients, "link", "set", CLIENT_END, "up"]);
         ip(&["-n", clients, "link", "set", "lo", "up"]);
-        let vlan = ["link", CLIENT_END, "name", TAGGED_END, "type", "vlan", "id", "7"];
-        let made = Command::new("ip").args(["-n", clients, "link", "add"]).args(vlan).output();
         // Not every kernel has such interfaces.
-        let tagged = made.is_ok_and(|made| made.status.success());
-        if tagged {
-            ip(&["-n", clients, "link", "set", TAGGED_END, "up"]);
-        }
-        let tagged = tagged.then_some(("7", TAGGED_END));
-        for (network, interface) in [("0", CLIENT_END)].into_iter().chain(tagged) {
-            let address = format!("10.77.{network}.2/24");
-            ip(&["-n", clients, "address", "add", &address, "dev", interface]);
-            let address = format!("fd77:{network}::2/64");
-            ip(&["-n", clients, "address", "add", &address, "dev", interface, "nodad"]);
-        }
+        let vlan = ["link", CLIENT_END, "name", TAGGED_END, "type", "vlan", "id", "7"];
+        let _ = Command::new("ip").args(["-n", clients, "link", "add"]).args(vlan).output();
+        set_up(&["-n", clients], CLIENT_END, 0);
         namespaces
     }
 }
@@ -87,6 +85,30 @@ impl Drop for Namespaces {
         for name in &self.names {
             // The other one is to go too.
             let _ = Command::new("ip").args(["netns", "delete", name]).output();
+        }
+    }
+}
+
+/// Makes an interface of the clients ready, in their network of that number.
+fn set_up(clients: &[&str], interface: &str, network: u8) {
+    ip(&[clients, &["link", "set", interface, "up"]].concat());
+    let address = format!("10.77.{network}.2/24");
+    ip(&[clients, &["address", "add", &address, "dev", interface]].concat());
+    let address = format!("fd77:{network}::2/64");
+    ip(&[clients, &["address", "add", &address, "dev", interface, "nodad"]].concat());
+}
+
+/// The clients' interface in the VLAN; gone when dropped, if it is ours.
+pub struct Vlan {
+    /// The program that tags and untags where the kernel does not.
+    stand_in: Option<Child>,
+}
+
+impl Drop for Vlan {
+    fn drop(&mut self) {
+        if let Some(program) = &mut self.stand_in {
+            let _ = program.kill();
+            let _ = program.wait();
         }
     }
 }
@@ -143,10 +165,33 @@ fn obstacle() -> Option<String> {
 }
 
 impl Lan {
-    /// Whether clients can be in a VLAN: the kernel has interfaces for that.
-    pub fn has_vlan(&self) -> bool {
+    /// Puts clients into the VLAN: by the kernel's interface, or by a stand-in where it has none.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    pub fn vlan(&self) -> Result<Vlan, String> {
         let links = ip(&["-oneline", "link"]).stdout;
-        String::from_utf8_lossy(&links).contains(TAGGED_END)
+        if String::from_utf8_lossy(&links).contains(TAGGED_END) {
+            set_up(&[], TAGGED_END, 7);
+            return Ok(Vlan { stand_in: None });
+        }
+        if !Path::new("/dev/net/tun").exists() {
+            return Err("the kernel has no VLAN interfaces, and there is no /dev/net/tun".into());
+        }
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/vlan.py");
+        let mut child = Command::new("python3")
+            .args([program, CLIENT_END, "7", TAGGED_END])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut said = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        let vlan = Vlan { stand_in: Some(child) };
+        BufReader::new(stdout).read_line(&mut said).expect("it says that it is ready");
+        assert_eq!(said, "ready\n");
+        set_up(&[], TAGGED_END, 7);
+        Ok(vlan)
     }
 
     /// Runs `ip` in the appliance's namespace.

@@ -86,7 +86,12 @@ pub struct Raw {
 
 /// A socket that speaks to the shard.
 pub fn socket(shard: SocketAddrV4) -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    socket_at(Ipv4Addr::LOCALHOST, shard)
+}
+
+/// As [`socket`], from an address of this host.
+pub fn socket_at(from: Ipv4Addr, shard: SocketAddrV4) -> UdpSocket {
+    let socket = UdpSocket::bind((from, 0)).expect("a socket");
     socket.connect(shard).expect("connected");
     socket.set_read_timeout(Some(ANSWER)).expect("set");
     socket
