@@ -185,15 +185,17 @@ fn mended_frames_pass_the_checksums_and_are_not_what_was_sent() {
     let net = SimNet::new(6);
     net.set_faults(Faults { corrupt_ppm: 1_000_000, mend_ppm: 1_000_000, ..Faults::NONE });
     let (mut a, mut b) = (net.attach(A, 4), net.attach(B, 4));
-    let mut passed = 0;
+    let mut changed = 0;
     for _ in 0..500 {
         for read in datagram(&mut a, &mut b) {
-            passed += u64::from(read.is_ok());
+            let (headers, payload) = read.expect("it passes all checksums");
+            changed += u64::from((headers, payload) != (HEADERS_V6, vec![7; 64]));
         }
     }
     let counts = net.counts();
-    assert_eq!((counts.corrupted, counts.mended), (500, passed));
-    assert!((400..500).contains(&passed), "where it is a datagram no more nothing fits: {passed}");
+    assert_eq!(counts.corrupted, counts.mended);
+    // Bits that no reader looks at, such as the flow label, are made as they were.
+    assert!(changed <= counts.mended && (350..500).contains(&changed), "{changed}, {counts:?}");
 }
 
 #[test]

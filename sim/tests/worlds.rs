@@ -72,7 +72,7 @@ fn a_world_without_faults_is_at_rest_soon() {
 fn the_same_seed_gives_the_same_trace() {
     for seed in [2, 3, 4, 29, 77, 1_000_003] {
         let (first, second) = (traced(seed, 700), traced(seed, 700));
-        assert!(first.trace.lines().count() > 300, "it says what happens");
+        assert!(first.trace.lines().count() > 50, "it says what happens");
         assert_eq!(first, second);
     }
     assert_ne!(traced(1, 300).trace, traced(2, 300).trace);

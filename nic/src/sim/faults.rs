@@ -13,8 +13,8 @@ pub struct Faults {
     pub reorder_ppm: u32,
     /// One bit of a frame is flipped anywhere behind its destination address.
     pub corrupt_ppm: u32,
-    /// A corrupted frame's IP and UDP checksums are made to fit again, where it still has some: what
-    /// is wrong with it has to be noticed above them.
+    /// A corrupted frame's IP and UDP checksums are made to fit again: what is wrong with it has to be
+    /// noticed above them. One that is no datagram any more stays as it was.
     pub mend_ppm: u32,
     /// In front of a frame comes one that somebody else made of it ([`super::SimNet::set_forger`]).
     pub forge_ppm: u32,

@@ -187,11 +187,16 @@ impl Network {
         bytes.clear();
         bytes.extend_from_slice(frame);
         if bytes.len() > MAC_BYTES && self.random.chance(faults.corrupt_ppm) {
-            self.counts.corrupted += 1;
             let bit = self.random.below((bytes.len() - MAC_BYTES) as u64 * 8) as usize;
-            bytes[MAC_BYTES + bit / 8] ^= 1 << (bit % 8);
-            if self.random.chance(faults.mend_ppm) && mend(&mut bytes) {
+            let (at, mask) = (MAC_BYTES + bit / 8, 1 << (bit % 8));
+            bytes[at] ^= mask;
+            if !self.random.chance(faults.mend_ppm) {
+                self.counts.corrupted += 1;
+            } else if mend(&mut bytes) {
+                self.counts.corrupted += 1;
                 self.counts.mended += 1;
+            } else {
+                bytes[at] ^= mask;
             }
         }
         let (least, most) = (*faults.delay_ns.start(), *faults.delay_ns.end());
