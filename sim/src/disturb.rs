@@ -111,7 +111,9 @@ impl<X: Parts> World<X> {
         for client in self.endpoints() {
             self.net.cut(shard, client, true);
         }
+        let before = self.net.counts().cut;
         self.server.poll();
+        self.torn_frames += self.net.counts().cut - before;
         let Some(cut) = self.server.region().and_then(SimRegion::take_cut) else {
             // The poll did less than that: it ends as if all its frames were lost, and a later one is torn.
             self.torn_at = Some(operations / 2);

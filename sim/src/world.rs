@@ -124,8 +124,10 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
         let what = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Broken { invariant: PANIC, what })
     });
-    let World { trace, history, net, mut injected, delays, mix, polls, .. } = world;
-    injected.note_network(&net.counts(), delays);
+    let World { trace, history, net, mut injected, delays, mix, polls, torn_frames, .. } = world;
+    let mut counts = net.counts();
+    counts.cut -= torn_frames;
+    injected.note_network(&counts, delays);
     let (steps, passed_ns) = (trace.step, trace.now_ns.saturating_sub(BEGIN_NS));
     match result {
         Ok(()) => Ok(Outcome {
@@ -171,6 +173,8 @@ pub(crate) struct World<X: Parts> {
     pub(crate) withheld_until: u64,
     /// The next poll is torn before this many stores, flushes and barriers of the log.
     pub(crate) torn_at: Option<u32>,
+    /// Frames of torn polls, which the network counts as cut.
+    pub(crate) torn_frames: u64,
     /// At this step a client that is still being set up dies, or else the shard.
     pub(crate) doomed: Option<(u64, bool)>,
     /// No free segment was left to start in: nothing more happens.
@@ -218,6 +222,7 @@ impl<X: Parts> World<X> {
             hung_until: 0,
             withheld_until: 0,
             torn_at: None,
+            torn_frames: 0,
             doomed: None,
             no_room: false,
             publishers: Vec::new(),

@@ -83,6 +83,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
             && self.subscriptions.at(index).is_some_and(|known| known.stream == NONE)
         {
             // Its stream was deleted; there may be another one of that name.
+            if stream.is_none() {
+                // An answer that is lost is said again with the beats, until the client gives it up.
+                self.owe_subscription(index, owes::SUBSCRIBED);
+                return Ok(());
+            }
             self.close_subscription(session, index);
             known = None;
         }
