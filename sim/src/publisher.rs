@@ -213,7 +213,9 @@ impl<P: Port> Publisher<P> {
             }
             Note::Stored(sequence) => {
                 trace.line(format_args!("publisher {actor}/{life} has {sequence} stored"));
-                if named { history.stored(actor, stream, sequence) } else { Ok(()) }
+                // An older life may be told late what was so before the newer one published.
+                let newest = history.life(actor) == life;
+                if named && newest { history.stored(actor, stream, sequence) } else { Ok(()) }
             }
             Note::Acknowledged { sequence, offset } => {
                 *acknowledged = true;
