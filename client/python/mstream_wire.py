@@ -19,7 +19,7 @@ PLEASE_ANSWER = 1  # flag of a beat
 CODES = dict(enumerate((
     "ok", "unknown session", "bad cookie", "sessions full", "unknown publisher", "fenced", "unknown incarnation",
     "unknown stream", "wrong version", "too large", "malformed block", "unsupported", "overlap", "offset gone",
-    "diverged", "limit reached", "shutting down", "moved", "log full")))
+    "diverged", "limit reached", "shutting down", "moved", "log full", "log poisoned")))
 BAD_COOKIE, SESSIONS_FULL, FENCED, UNKNOWN_INCARNATION, TOO_LARGE = 2, 3, 5, 6, 9
 LAST_ROUND = (1 << 64) - 1
 OFFSET_GONE, DIVERGED, LIMIT_REACHED, SHUTTING_DOWN, LOG_FULL = 13, 14, 15, 16, 18

@@ -158,7 +158,10 @@ impl Budget {
             add(format!("shard {number}: sessions and tables"), tables);
             add(format!("shard {number}: index of the log"), index);
         }
-        add("threads".to_string(), (config.shards.len() as u64 + 3) * THREAD_BYTES);
+        // A shard's own, and one that syncs its log.
+        let per_shard = 1 + u64::from(config.wal.sync.is_some());
+        let threads = config.shards.len() as u64 * per_shard + 3;
+        add("threads".to_string(), threads * THREAD_BYTES);
         if config.uses_dpdk() {
             // Whether they are huge is found out when DPDK starts; small ones always will do.
             add("DPDK".to_string(), u64::from(config.dpdk.memory_mib) << 20);
@@ -171,7 +174,10 @@ impl Budget {
                 Medium::Tmpfs | Medium::Device => Source::Memory,
             };
             let taken = if medium == Medium::Device { 0 } else { taken(&dir).min(log_bytes) };
-            let what = format!("shard {number}: log in {}", dir.display());
+            // On ordinary files that are synced it is a copy, which stays there.
+            let staged = medium == Medium::Device && config.wal.sync.is_some();
+            let copy = if staged { "memory of the " } else { "" };
+            let what = format!("shard {number}: {copy}log in {}", dir.display());
             items.push(Item { what, bytes: log_bytes, taken, source });
         }
         Budget { items }

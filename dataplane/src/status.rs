@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use mstream_nic::{Frame, Port, PortStats};
+use mstream_pmem::Poison;
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::wal::Wal;
 
@@ -42,6 +43,8 @@ pub struct LogStatus {
     pub possible_loss: bool,
     /// Where recycling stopped at a record that cannot be read.
     pub unreadable_at: Option<u64>,
+    /// Why nothing is taken or acknowledged any more: the medium failed.
+    pub poison: Option<Poison>,
 }
 
 /// [`LogStatus`] in cells; the place of the unreadable record is a position.
@@ -51,6 +54,8 @@ struct LogCells {
     epoch: AtomicU64,
     log_id: [AtomicU64; 2],
     possible_loss: AtomicU64,
+    /// [`Poison::to_bits`]; 0: none.
+    poison: AtomicU64,
 }
 
 /// [`PollTimes`] in cells.
@@ -170,6 +175,7 @@ impl Status {
             log_id,
             possible_loss: load(&self.log.possible_loss) != 0,
             unreadable_at: Some(self.position("unreadable_at")).filter(|at| *at != 0),
+            poison: Poison::from_bits(load(&self.log.poison)),
         }
     }
 
@@ -227,6 +233,7 @@ impl LogCells {
             store(cell, u64::from_le_bytes(*bytes));
         }
         store(&self.possible_loss, wal.possible_loss().into());
+        store(&self.poison, wal.poison().map_or(0, Poison::to_bits));
     }
 }
 

@@ -161,6 +161,6 @@ fn times_are_those_of_polls_that_carried_messages() {
     assert_eq!(times.counts[bucket], 1);
     let log = node.status.log();
     assert_eq!((log.level, log.epoch, log.log_id), (Some(Level::Pmem), 1, [9; 16]));
-    assert_eq!((log.possible_loss, log.unreadable_at), (false, None));
+    assert_eq!((log.possible_loss, log.unreadable_at, log.poison), (false, None, None));
     assert_eq!(node.polls.ports()[0].stats().tx_dropped, 0);
 }

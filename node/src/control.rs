@@ -82,6 +82,7 @@ pub(crate) async fn until_asked(
     let mut tick: u32 = 0;
     let mut refusals: Vec<_> = shards.iter().map(|_| Refusals::default()).collect();
     let mut noted: Vec<_> = shards.iter().map(|_| Default::default()).collect();
+    let mut poisoned = vec![false; shards.len()];
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
@@ -97,6 +98,7 @@ pub(crate) async fn until_asked(
                 look(probes);
                 tick = tick.wrapping_add(1);
                 note_errors(shards, &mut noted, errors);
+                tell_poisoned(shards, &mut poisoned, errors);
                 if tick.is_multiple_of(REFUSALS_EVERY) {
                     tell_refusals(shards, &mut refusals);
                 }
@@ -142,6 +144,25 @@ fn note_errors(shards: &[Watched], noted: &mut [(Refusals, PortErrors)], errors:
         for (port, what, count) in ports.grown(&shard.status, shard.ports.len()) {
             let place = format!("shard {number}, port {}", shard.ports[port]);
             errors.note(&place, what, count, now_ns);
+        }
+    }
+}
+
+/// Says once of each shard that its log is poisoned.
+fn tell_poisoned(shards: &[Watched], told: &mut [bool], errors: &Errors) {
+    for (number, (shard, told)) in shards.iter().zip(told).enumerate() {
+        if let Some(poison) = shard.status.log().poison
+            && !*told
+        {
+            *told = true;
+            tracing::error!(
+                shard = number,
+                condition = "poisoned",
+                "the log is poisoned: {poison}. Nothing more is taken or acknowledged; what was can be read. Mend \
+                 the medium and start mstreamd again"
+            );
+            let what = format!("log poisoned: {poison}");
+            errors.note(&format!("shard {number}"), &what, 1, now_ns());
         }
     }
 }

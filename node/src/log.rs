@@ -1,11 +1,11 @@
 //! The log of a shard at start: its directory, its recovery, its first segments.
 
 use mstream_controlplane::Config;
-use mstream_pmem::MappedRegion;
+use mstream_pmem::AnyRegion;
 use mstream_pmem::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
-use mstream_pmem::region::Region;
+use mstream_pmem::region::{Level, Region};
 use mstream_pmem::wal::{Wal, WalConfig};
 
 use crate::{Failure, log_name};
@@ -16,7 +16,7 @@ pub(crate) fn open(
     config: &Config,
     number: usize,
     time_ns: u64,
-) -> Result<(Wal<MappedRegion>, Preparer), Failure> {
+) -> Result<(Wal<AnyRegion>, Preparer), Failure> {
     let settings = &config.wal;
     let failed = |reason: String| format!("{}: {reason}", log_name(settings, number));
     let (region, mut slots, mut preparer) = open_dir(DirConfig {
@@ -25,6 +25,7 @@ pub(crate) fn open(
         segments: settings.segments,
         require: settings.require,
         trust_host_pmem: settings.trust_host_pmem,
+        sync: settings.sync,
     })
     .map_err(|error| error.to_string())?;
     // A start takes a segment that holds nothing.
@@ -43,6 +44,17 @@ pub(crate) fn open(
     let (mut wal, report) =
         Wal::open(region, &slots, wal_config).map_err(|error| failed(error.to_string()))?;
     tell(config, number, &wal, &report);
+    let why = preparer.why();
+    match wal.level() {
+        Level::PmemEmulated => {
+            tracing::warn!(shard = number, "{}: not pmem: {why}", log_name(settings, number));
+        }
+        Level::Pmem if !why.is_empty() => {
+            let name = log_name(settings, number);
+            tracing::warn!(shard = number, "{name}: pmem by [wal] trust_host_pmem, although {why}");
+        }
+        Level::Process | Level::MediaSync | Level::Pmem => {}
+    }
     while wal.slots_wanted() > 0 && preparer.has_next() {
         match preparer.prepare_next() {
             Ok(slot) => wal.add_ready(slot),
@@ -57,7 +69,7 @@ pub(crate) fn open(
 }
 
 /// True if the slot holds a segment.
-fn in_use(region: &MappedRegion, slot: u32) -> bool {
+fn in_use(region: &AnyRegion, slot: u32) -> bool {
     let base = u64::from(slot) * region.slot_bytes();
     let header = |at| SegmentHeader::read(region.bytes(base + at, SEGMENT_HEADER_BYTES));
     SEGMENT_HEADER_AT.into_iter().any(|at| header(at).is_some())
@@ -70,7 +82,7 @@ pub(crate) fn random() -> Result<[u8; 16], Failure> {
     Ok(bytes)
 }
 
-fn tell(config: &Config, number: usize, wal: &Wal<MappedRegion>, report: &RecoveryReport) {
+fn tell(config: &Config, number: usize, wal: &Wal<AnyRegion>, report: &RecoveryReport) {
     let name = log_name(&config.wal, number);
     let (level, epoch) = (wal.level(), wal.epoch());
     if report.new_log {

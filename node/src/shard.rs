@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::config;
@@ -10,7 +11,7 @@ use mstream_dataplane::{
 };
 use mstream_nic::Port;
 use mstream_nic_dpdk::Eal;
-use mstream_pmem::MappedRegion;
+use mstream_pmem::AnyRegion;
 use mstream_pmem::wal::Wal;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -18,6 +19,9 @@ use crate::Failure;
 use crate::echo::Echo;
 use crate::ports::{Opened, PortSeed, PortUser, with_ports};
 use crate::thread;
+
+/// How long a shard that ends waits for its last barrier to complete.
+const LAST_BARRIER: Duration = Duration::from_secs(1);
 
 /// What a thread tells the control thread.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ pub(crate) struct ShardJob {
     /// Its configuration, its ports aside.
     pub(crate) config: ShardConfig,
     /// Its log.
-    pub(crate) wal: Wal<MappedRegion>,
+    pub(crate) wal: Wal<AnyRegion>,
     /// The node's clock.
     pub(crate) clock: TscClock,
     /// Commands to it.
@@ -139,6 +143,12 @@ impl PortUser for Polled {
         poll_until(&stop, idle, || polled.poll());
         // What was received stands behind a barrier after this; only then is it acknowledged.
         polled.poll();
+        // On files that takes a while. What is not acknowledged by then the clients send to the next start.
+        let end = Instant::now() + LAST_BARRIER;
+        while polled.shard().waits() && Instant::now() < end {
+            std::thread::yield_now();
+            polled.poll();
+        }
         polled.say_goodbye();
         let (ports, shard) = polled.into_parts();
         drop(shard);

@@ -152,6 +152,9 @@ fn fill(shard: &mut v1::Shard, published: &Status) {
     if let Some(at) = log.unreadable_at {
         conditions.push(format!("unreadable: a record at {at} of the region is damaged"));
     }
+    if let Some(poison) = log.poison {
+        conditions.push(format!("poisoned: {poison}"));
+    }
     shard.log_condition = conditions.join("; ");
     let number = |(name, value): (&str, u64)| v1::Number { name: name.to_string(), value };
     shard.positions = published.positions().map(number).collect();

@@ -160,6 +160,14 @@ fn ended_under_load_it_leaves_with_0_and_keeps_what_it_acknowledged() {
 }
 
 #[test]
+fn a_log_on_ordinary_files_outlives_kills() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let mut setting = Setting::memif().log_in(dir.path());
+    setting.text = setting.text.replace("max_bytes = \"8 MiB\"", "max_bytes = \"64 MiB\"");
+    killed_at_random_moments(&setting, 10, 5, memif(&setting));
+}
+
+#[test]
 fn a_log_on_huge_pages_outlives_kills() {
     let name = "a_log_on_huge_pages_outlives_kills";
     let Some(mount) = std::env::var_os("MSTREAM_HUGETLBFS") else {
@@ -167,12 +175,10 @@ fn a_log_on_huge_pages_outlives_kills() {
         return;
     };
     let dir = tempfile::tempdir_in(mount).expect("a directory on it");
-    let mut setting = Setting::memif();
+    let mut setting = Setting::memif().log_in(dir.path());
     setting.text = setting
         .text
-        .replace(setting.log.to_str().expect("plain"), dir.path().to_str().expect("plain"))
         .replace("segment_bytes = \"1 MiB\"", "segment_bytes = \"2 MiB\"")
         .replace("max_bytes = \"8 MiB\"", "max_bytes = \"64 MiB\"");
-    setting.log = dir.path().into();
     killed_at_random_moments(&setting, 10, 4, memif(&setting));
 }

@@ -103,7 +103,8 @@ fn a_demanded_level_that_the_medium_lacks_is_refused() {
     let mut setting = Setting::socket();
     setting.text = setting.text.replace("[wal]", "[wal]\nrequire = \"pmem\"");
     let text = setting.refused();
-    assert!(text.contains("gives level process, but [wal] require is pmem"), "{text}");
+    let expected = "gives level process (a file system in memory), but [wal] require is pmem";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]

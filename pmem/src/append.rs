@@ -21,7 +21,7 @@ impl<R: Region> Wal<R> {
     #[inline]
     pub fn append_data(&mut self, data: &AppendData<'_>) -> Result<Appended, AppendError> {
         if !self.index.has_room() {
-            return Err(AppendError::Full);
+            return Err(self.poison.map_or(AppendError::Full, AppendError::Poisoned));
         }
         let stream = &self.tables.streams[data.stream.0 as usize];
         let publication = &self.tables.publications[data.publication.0 as usize];
@@ -106,6 +106,9 @@ impl<R: Region> Wal<R> {
         fields: RecordFields,
         block: &[u8],
     ) -> Result<RecordAt, AppendError> {
+        if let Some(poison) = self.poison {
+            return Err(AppendError::Poisoned(poison));
+        }
         let bytes = record_bytes(block.len());
         if bytes > self.record_limit {
             return Err(AppendError::TooLarge { bytes, limit: self.record_limit });
@@ -313,6 +316,10 @@ impl<R: Region> Wal<R> {
             self.persisted = lsn;
             self.completed_written = written;
             self.in_flight.pop_front();
+        }
+        // Asked for only while something waits: a medium fails when it is used.
+        if !self.in_flight.is_empty() && self.poison.is_none() {
+            self.poison = self.region.poison();
         }
         self.persisted
     }

@@ -1,14 +1,17 @@
 //! Regions of memory, what they promise, and the write-ahead log on them.
 //!
 //! [`region::Region`] is the seam: every store of the log goes through it. [`prepare::open_dir`] opens a
-//! directory of segment files as one; [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of
-//! one shard, in the format of `docs/wal-format.md`.
+//! directory of segment files as one ([`AnyRegion`]): mapped, or [`staged`] in memory and synced by a thread;
+//! [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of one shard, in the format of
+//! `docs/wal-format.md`.
 
+mod any;
 mod append;
 #[expect(unsafe_code, reason = "checksums by the processor's instruction")]
 mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
+mod device;
 pub mod format;
 pub mod index;
 #[expect(unsafe_code, reason = "mapped memory")]
@@ -20,6 +23,7 @@ pub mod places;
 pub mod planted;
 #[cfg(not(feature = "planted"))]
 mod planted;
+mod poison;
 #[expect(unsafe_code, reason = "file locks and allocation by system calls")]
 pub mod prepare;
 mod read;
@@ -28,7 +32,11 @@ pub mod region;
 mod retire;
 mod scan;
 pub mod sim;
+#[expect(unsafe_code, reason = "memory that another thread reads")]
+pub mod staged;
 mod tables;
 pub mod wal;
 
+pub use any::AnyRegion;
 pub use mapped::MappedRegion;
+pub use poison::{Failed, Poison};

@@ -1,4 +1,4 @@
-//! Regions in mapped files: hugetlbfs, tmpfs, ordinary files, and DAX with MAP_SYNC.
+//! Regions in mapped files: hugetlbfs, tmpfs, DAX with MAP_SYNC, and ordinary files that are not synced.
 //!
 //! All slots live in one range of addresses that is reserved at start; the housekeeper maps slot files into it
 //! ([`crate::prepare`]) while the shard goes on. What the medium promises is found out by trying.
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::copy::{self, Stores};
+use crate::device;
 use crate::region::{Barrier, Level, Region};
 
 /// What may be written and not yet be covered by a barrier, in bytes.
@@ -98,6 +99,87 @@ impl Reservation {
         Ok(())
     }
 
+    /// Puts memory that belongs to no file into slot `slot`, over what was there: zeros.
+    pub(crate) fn map_memory(&self, slot: u32) -> io::Result<()> {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let at = self.address(u64::from(slot) * self.slot_bytes, 0);
+        let len = self.slot_bytes as usize;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: the fixed range lies inside this reservation (asserted), which nothing else uses.
+        let mapped = unsafe { libc::mmap(at.cast(), len, protection, flags, -1, 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // Only advice: with fewer, larger pages fewer addresses have to be looked up.
+        // SAFETY: the range was mapped just now; advice changes no byte.
+        unsafe { libc::madvise(at.cast(), len, libc::MADV_HUGEPAGE) };
+        Ok(())
+    }
+
+    /// Bytes of one slot.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        self.slot_bytes
+    }
+
+    /// How many slots there are addresses for.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Copies `bytes` to byte `at` through the cache.
+    ///
+    /// # Safety
+    /// The range is in a mapped slot, and nobody else uses these bytes meanwhile.
+    pub(crate) unsafe fn store(&self, at: u64, bytes: &[u8]) {
+        let to = self.address(at, bytes.len());
+        // SAFETY: `to` is valid for that many bytes of the region (asserted in `address`, mapped says the caller);
+        // `bytes` cannot overlap them, as nobody else uses them.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+    }
+
+    /// Copies whole lines to byte `at` past the cache.
+    ///
+    /// # Safety
+    /// As [`Reservation::store`]; `stores` are this processor's.
+    #[inline]
+    pub(crate) unsafe fn stream(&self, at: u64, bytes: &[u8], stores: &Stores) {
+        assert!(
+            at.is_multiple_of(64) && bytes.len().is_multiple_of(64),
+            "streaming stores are of whole lines"
+        );
+        let to = self.address(at, bytes.len());
+        // SAFETY: as in `store`; the base is aligned to 2 MiB, so `to` is aligned to 64.
+        unsafe { stores.stream(to, bytes.as_ptr(), bytes.len()) };
+    }
+
+    /// The bytes of a range.
+    ///
+    /// # Safety
+    /// The range is in a mapped slot, and nobody stores to it while the slice lives.
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        let from = self.address(at, len);
+        // SAFETY: in range (asserted in `address`), mapped and so initialised, and left alone (caller).
+        unsafe { std::slice::from_raw_parts(from, len) }
+    }
+
+    /// Lets `fill` write all bytes of a slot.
+    ///
+    /// # Safety
+    /// The slot is mapped, and nobody else uses it meanwhile.
+    pub(crate) unsafe fn fill<T>(&self, slot: u32, fill: impl FnOnce(&mut [u8]) -> T) -> T {
+        let at = self.address(u64::from(slot) * self.slot_bytes, self.slot_bytes as usize);
+        // SAFETY: in range (asserted in `address`), mapped and so initialised, and nobody else's (caller).
+        fill(unsafe { std::slice::from_raw_parts_mut(at, self.slot_bytes as usize) })
+    }
+
+    /// Asks the processor to bring the line at `at` near.
+    #[inline]
+    pub(crate) fn prefetch(&self, at: u64) {
+        copy::prefetch(self.base.wrapping_add(at as usize));
+    }
+
     /// Address of byte `at` of the region; the range of `len` bytes must be inside it.
     #[inline]
     fn address(&self, at: u64, len: usize) -> *mut u8 {
@@ -130,6 +212,12 @@ impl MappedRegion {
     pub(crate) fn new(reservation: Arc<Reservation>, level: Level) -> MappedRegion {
         MappedRegion { reservation, level, stores: Stores::detect(), barriers: 0 }
     }
+
+    /// The same region as if its medium were of this level: to measure what that costs, on memory that is there.
+    #[cfg(feature = "planted")]
+    pub fn forced(self, level: Level) -> MappedRegion {
+        MappedRegion { level, ..self }
+    }
 }
 
 impl MappedRegion {
@@ -157,22 +245,14 @@ impl Region for MappedRegion {
     }
 
     fn store(&mut self, at: u64, bytes: &[u8]) {
-        let to = self.reservation.address(at, bytes.len());
-        // SAFETY: `to` is valid for that many bytes of the region (asserted in `address`), in a slot that was
-        // prepared (the log only uses slots it was given); `bytes` cannot overlap the region, which
-        // `&mut self` holds.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        // SAFETY: the log only uses slots that were prepared, so mapped; `&mut self` holds the region.
+        unsafe { self.reservation.store(at, bytes) };
     }
 
     #[inline]
     fn stream(&mut self, at: u64, bytes: &[u8]) {
-        assert!(
-            at.is_multiple_of(64) && bytes.len().is_multiple_of(64),
-            "streaming stores are of whole lines"
-        );
-        let to = self.reservation.address(at, bytes.len());
-        // SAFETY: as in `store`; the base is aligned to 2 MiB, so `to` is aligned to 64.
-        unsafe { self.stores.stream(to, bytes.as_ptr(), bytes.len()) };
+        // SAFETY: as in `store`.
+        unsafe { self.reservation.stream(at, bytes, &self.stores) };
     }
 
     fn flush(&mut self, at: u64, len: usize) {
@@ -207,57 +287,75 @@ impl Region for MappedRegion {
 
     #[inline]
     fn bytes(&self, at: u64, len: usize) -> &[u8] {
-        let from = self.reservation.address(at, len);
-        // SAFETY: the range is in a prepared slot, so it is mapped and initialised; only this value's owner
-        // stores to the region, through `&mut self`.
-        unsafe { std::slice::from_raw_parts(from, len) }
+        // SAFETY: the range is in a prepared slot, so it is mapped; only this value's owner stores to the region,
+        // through `&mut self`.
+        unsafe { self.reservation.bytes(at, len) }
     }
 
     #[inline]
     fn prefetch(&self, at: u64) {
-        copy::prefetch(self.reservation.base.wrapping_add(at as usize));
+        self.reservation.prefetch(at);
     }
 
     fn sync(&mut self, at: u64, len: usize) -> io::Result<()> {
         let page = at & !4095;
-        let from = self.reservation.address(page, len + (at - page) as usize);
+        let len = len + (at - page) as usize;
+        let from = self.reservation.address(page, len);
         // SAFETY: the range is mapped; msync changes no byte.
-        let synced = unsafe { libc::msync(from.cast(), len + (at - page) as usize, libc::MS_SYNC) };
-        if synced != 0 {
+        if unsafe { libc::msync(from.cast(), len, libc::MS_SYNC) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        // What was synced is read-only again, so that the kernel notices the next store: on DAX, where a page may be of
+        // 2 MiB, a whole segment. The page fault is better taken here than by an append. If this fails, it is taken there.
+        // SAFETY: as above; populating changes no byte.
+        unsafe { libc::madvise(from.cast(), len, libc::MADV_POPULATE_WRITE) };
         Ok(())
     }
 }
 
-/// What a directory's file system promises, found out by mapping a file of `page` bytes with MAP_SYNC. The file is
+/// What a directory's file system promises.
+#[derive(Debug)]
+pub(crate) struct Medium {
+    pub(crate) level: Level,
+    /// Whether segments are mapped with MAP_SYNC.
+    pub(crate) map_sync: bool,
+    /// Where segments are: why the level is not `pmem`, or what is trusted nevertheless; empty when there is nothing
+    /// to say.
+    pub(crate) why: String,
+}
+
+/// Finds out what a directory's file system promises, by mapping a file of `page` bytes with MAP_SYNC. The file is
 /// gone afterwards, whatever the outcome.
-pub(crate) fn probe_level(
-    dir: &Path,
-    page: u64,
-    trust_host_pmem: bool,
-) -> io::Result<(Level, bool)> {
+pub(crate) fn probe_level(dir: &Path, page: u64, trust_host_pmem: bool) -> io::Result<Medium> {
     let path = dir.join("probe");
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-    let probed = file.set_len(page).map(|()| {
-        let flags = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping of our own file at an address of the kernel's choice.
-        let mapped = unsafe {
-            libc::mmap(std::ptr::null_mut(), page as usize, protection, flags, file.as_raw_fd(), 0)
-        };
-        if mapped == libc::MAP_FAILED {
-            return false;
-        }
-        // SAFETY: unmaps what was mapped just now.
-        unsafe { libc::munmap(mapped, page as usize) };
-        true
+    let probed = file.set_len(page).and_then(|()| match map_sync(&file, page) {
+        Ok(()) => device::doubt(&file).map(Some),
+        Err(_) => Ok(None),
     });
     std::fs::remove_file(&path)?;
-    let level = match probed? {
-        false => return Ok((Level::Process, false)),
-        true if copy::under_hypervisor() && !trust_host_pmem => Level::PmemEmulated,
-        true => Level::Pmem,
+    Ok(match probed? {
+        None => Medium { level: Level::Process, map_sync: false, why: String::new() },
+        Some(None) => Medium { level: Level::Pmem, map_sync: true, why: String::new() },
+        Some(Some(doubt)) => {
+            let level = if trust_host_pmem { Level::Pmem } else { Level::PmemEmulated };
+            Medium { level, map_sync: true, why: doubt }
+        }
+    })
+}
+
+/// Whether `page` bytes of `file` can be mapped with MAP_SYNC.
+fn map_sync(file: &File, page: u64) -> io::Result<()> {
+    let flags = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of our own file at an address of the kernel's choice.
+    let mapped = unsafe {
+        libc::mmap(std::ptr::null_mut(), page as usize, protection, flags, file.as_raw_fd(), 0)
     };
-    Ok((level, true))
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: unmaps what was mapped just now.
+    unsafe { libc::munmap(mapped, page as usize) };
+    Ok(())
 }

@@ -3,15 +3,22 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::any::AnyRegion;
 use crate::mapped::{ALIGNMENT, MappedRegion, Reservation, probe_level};
 use crate::region::Level;
+use crate::staged::{Files, Media, StagedRegion};
 
-/// hugetlbfs's magic number in statfs (statfs(2)).
+/// Magic numbers of file systems in memory in statfs (statfs(2)).
 const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+/// Bytes that a new file is filled with at a time.
+const FILL_BYTES: usize = 1 << 20;
 
 /// Why a log's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +72,14 @@ pub enum DirError {
         slots: u32,
     },
     /// The medium gives less than what was demanded.
-    #[error("{path}: gives level {found}, but [wal] require is {required}")]
+    #[error("{path}: gives level {found} ({why}), but [wal] require is {required}")]
     Level {
         /// The directory.
         path: PathBuf,
         /// What it gives.
         found: Level,
+        /// Why not more.
+        why: String,
         /// What was demanded.
         required: Level,
     },
@@ -143,8 +152,20 @@ pub struct DirConfig {
     pub segments: u32,
     /// The least level that will do.
     pub require: Option<Level>,
-    /// A pmem device under a hypervisor counts as pmem.
+    /// Persistent memory counts as such whatever speaks against it: a hypervisor underneath, a module that is not
+    /// armed, memory that only a kernel argument calls persistent.
     pub trust_host_pmem: bool,
+    /// How ordinary files are synced; `None`: they are mapped, not synced, and promise no more than `process`.
+    pub sync: Option<SyncConfig>,
+}
+
+/// How ordinary files are synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncConfig {
+    /// How often the sync thread looks for work when it has none; after a hundred looks in vain eight times as rarely.
+    pub poll: Duration,
+    /// Bytes that may be written and not yet be synced: a multiple of 64.
+    pub window_bytes: u64,
 }
 
 /// Makes segment slots. Lives on the control plane's thread.
@@ -152,52 +173,101 @@ pub struct DirConfig {
 pub struct Preparer {
     config: DirConfig,
     reservation: Arc<Reservation>,
-    map_sync: bool,
+    backing: Backing,
+    why: String,
     next: u32,
 }
 
-/// Opens a shard's directory: the region, the slots that exist (mapped and populated), and the preparer of
-/// more.
+/// What stands behind the memory of a slot.
+#[derive(Debug)]
+enum Backing {
+    /// The file itself, mapped.
+    Mapped { map_sync: bool },
+    /// Memory of its own, whose file a thread writes.
+    Staged(Arc<Files>),
+}
+
+/// Opens a shard's directory: the region, the slots that exist (in memory, populated), and the preparer of more.
 ///
 /// # Errors
 /// What is wrong with the directory or a file in it.
-pub fn open_dir(config: DirConfig) -> Result<(MappedRegion, Vec<u32>, Preparer), DirError> {
+pub fn open_dir(config: DirConfig) -> Result<(AnyRegion, Vec<u32>, Preparer), DirError> {
+    open_dir_on(config, |files| files)
+}
+
+/// As [`open_dir`]; ordinary files are written and synced through what `media` makes of them. For tests of media that
+/// fail.
+///
+/// # Errors
+/// As [`open_dir`].
+pub fn open_dir_on<M: Media + 'static>(
+    config: DirConfig,
+    media: impl FnOnce(Arc<Files>) -> M,
+) -> Result<(AnyRegion, Vec<u32>, Preparer), DirError> {
     let dir = &config.dir;
     fs::create_dir_all(dir).map_err(failed(dir, "making the shard's directory"))?;
-    let huge_page = huge_page(dir).map_err(failed(dir, "asking for the file system"))?;
-    if let Some(page) = huge_page
-        && !config.segment_bytes.is_multiple_of(page)
-    {
-        return Err(DirError::HugePage { path: dir.clone(), page });
+    let kind = FileSystem::of(dir).map_err(failed(dir, "asking for the file system"))?;
+    let huge_page = match kind {
+        FileSystem::Hugetlbfs { page } => page,
+        FileSystem::Memory | FileSystem::Other => 0,
+    };
+    if huge_page > 0 && !config.segment_bytes.is_multiple_of(huge_page) {
+        return Err(DirError::HugePage { path: dir.clone(), page: huge_page });
     }
-    let page = huge_page.unwrap_or(0).max(ALIGNMENT);
-    let (level, map_sync) = probe_level(dir, page, config.trust_host_pmem)
+    let page = huge_page.max(ALIGNMENT);
+    let medium = probe_level(dir, page, config.trust_host_pmem)
         .map_err(failed(dir, "finding out its level"))?;
+    let sync = config.sync.filter(|_| kind == FileSystem::Other && !medium.map_sync);
+    let level = if sync.is_some() { Level::MediaSync } else { medium.level };
+    let why = match (level, kind) {
+        _ if medium.map_sync => medium.why,
+        (Level::MediaSync, _) => "an ordinary file, not persistent memory".to_string(),
+        (_, FileSystem::Other) => "an ordinary file, and [wal] sync is false".to_string(),
+        _ => "a file system in memory".to_string(),
+    };
     if let Some(required) = config.require
         && level < required
     {
-        return Err(DirError::Level { path: dir.clone(), found: level, required });
+        return Err(DirError::Level { path: dir.clone(), found: level, why, required });
     }
     let reservation = Reservation::new(config.segments, config.segment_bytes, page)
         .map_err(failed(dir, "reserving addresses"))?;
     let reservation = Arc::new(reservation);
-    let mut preparer =
-        Preparer { reservation: Arc::clone(&reservation), map_sync, next: 0, config };
+    let (region, backing) = match sync {
+        None => {
+            let region = MappedRegion::new(Arc::clone(&reservation), level);
+            (AnyRegion::Mapped(region), Backing::Mapped { map_sync: medium.map_sync })
+        }
+        Some(SyncConfig { poll, window_bytes }) => {
+            let files = Arc::new(Files::new(config.segments));
+            let media = media(Arc::clone(&files));
+            let region = StagedRegion::start(Arc::clone(&reservation), window_bytes, poll, media)
+                .map_err(failed(dir, "starting the thread that syncs it"))?;
+            (AnyRegion::Staged(region), Backing::Staged(files))
+        }
+    };
+    let mut preparer = Preparer { reservation, backing, why, next: 0, config };
     let mut slots = Vec::new();
     while preparer.path(preparer.next).exists() {
         slots.push(preparer.prepare_next()?);
     }
     preparer.refuse_strays()?;
-    Ok((MappedRegion::new(reservation, level), slots, preparer))
+    Ok((region, slots, preparer))
 }
 
 impl Preparer {
+    /// In words why the directory's level is not `pmem`, or what speaks against it and is trusted
+    /// ([`DirConfig::trust_host_pmem`]); empty when there is nothing to say.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
     /// True while there is a slot that was not made yet.
     pub fn has_next(&self) -> bool {
         self.next < self.config.segments
     }
 
-    /// Makes the next slot: its file at full size, mapped, every page present. Blocks for as long as that
+    /// Makes the next slot: its file at full size, in memory, every page present. Blocks for as long as that
     /// takes.
     ///
     /// # Errors
@@ -209,7 +279,8 @@ impl Preparer {
         if slot >= self.config.segments {
             return Err(DirError::TooMany { path, slot, slots: self.config.segments });
         }
-        if !path.exists() {
+        let old = path.exists();
+        if !old {
             self.make(&path)?;
         }
         let file = OpenOptions::new()
@@ -223,10 +294,36 @@ impl Preparer {
             return Err(DirError::Size { path, found, expected });
         }
         allocate(&file, expected).map_err(failed(&path, "allocating the segment"))?;
-        self.reservation.map(slot, &file, self.map_sync).map_err(failed(&path, "mapping"))?;
-        self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
+        match &self.backing {
+            Backing::Mapped { map_sync } => {
+                self.reservation.map(slot, &file, *map_sync).map_err(failed(&path, "mapping"))?;
+                self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
+            }
+            Backing::Staged(files) => {
+                self.reservation.map_memory(slot).map_err(failed(&path, "mapping memory"))?;
+                self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
+                if old {
+                    self.load(slot, &file).map_err(failed(&path, "reading the segment"))?;
+                }
+                files.add(slot, file);
+            }
+        }
         self.next += 1;
         Ok(slot)
+    }
+
+    /// Reads what the medium holds of a slot, not what the kernel still has in memory: after a sync that failed in an
+    /// earlier process that may be what never got there.
+    fn load(&self, slot: u32, file: &File) -> io::Result<()> {
+        file.sync_data()?;
+        // SAFETY: advice on a descriptor that `file` owns. It may be ignored, then the file system has no such memory.
+        let refused =
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        if refused != 0 {
+            return Err(io::Error::from_raw_os_error(refused));
+        }
+        // SAFETY: the slot was mapped just now, and the region's owner is not told of it yet.
+        unsafe { self.reservation.fill(slot, |memory| file.read_exact_at(memory, 0)) }
     }
 
     /// Makes a segment file under a name of its own, then gives it `path`: a segment file of another size was
@@ -256,6 +353,11 @@ impl Preparer {
             .map_err(failed(path, "making the segment"))?;
         allocate(&file, self.config.segment_bytes)
             .map_err(failed(path, "allocating the segment"))?;
+        if matches!(self.backing, Backing::Staged(_)) {
+            // Blocks that were never written to are noted as such by the file system, and each first write to one
+            // would make it write that down as part of the sync.
+            fill(&file, self.config.segment_bytes).map_err(failed(path, "filling the segment"))?;
+        }
         file.sync_all().map_err(failed(path, "syncing the segment's size"))
     }
 
@@ -302,18 +404,46 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The size of a huge page if `dir` is on hugetlbfs.
-fn huge_page(dir: &Path) -> io::Result<Option<u64>> {
-    let handle = File::open(dir)?;
-    // SAFETY: statfs is plain data for which zeros are a value; the descriptor is owned by `handle`.
-    let facts = unsafe {
-        let mut facts: libc::statfs = std::mem::zeroed();
-        if libc::fstatfs(handle.as_raw_fd(), &raw mut facts) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        facts
-    };
-    Ok((facts.f_type as i64 == HUGETLBFS_MAGIC).then_some(facts.f_bsize as u64))
+/// Writes zeros to all of a file.
+fn fill(file: &File, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; FILL_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let len = (bytes - at).min(FILL_BYTES as u64);
+        file.write_all_at(&zeros[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// What keeps the files of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileSystem {
+    /// Huge pages of so many bytes.
+    Hugetlbfs { page: u64 },
+    /// Ordinary memory.
+    Memory,
+    /// Something else: a device, or what lies over one.
+    Other,
+}
+
+impl FileSystem {
+    fn of(dir: &Path) -> io::Result<FileSystem> {
+        let handle = File::open(dir)?;
+        // SAFETY: statfs is plain data for which zeros are a value; the descriptor is owned by `handle`.
+        let facts = unsafe {
+            let mut facts: libc::statfs = std::mem::zeroed();
+            if libc::fstatfs(handle.as_raw_fd(), &raw mut facts) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            facts
+        };
+        Ok(match facts.f_type as i64 & 0xffff_ffff {
+            HUGETLBFS_MAGIC => FileSystem::Hugetlbfs { page: facts.f_bsize as u64 },
+            TMPFS_MAGIC | RAMFS_MAGIC => FileSystem::Memory,
+            _ => FileSystem::Other,
+        })
+    }
 }
 
 /// The running kernel's boot id: a log of level `process` does not outlive it.

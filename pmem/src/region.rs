@@ -1,5 +1,7 @@
 //! What a region is: bytes that survive something, and the only way to store into them.
 
+use crate::poison::Poison;
+
 /// What a completed barrier of a region survives. Found out by trying, never assumed.
 ///
 /// The order is the order of promises: a demanded level is met by itself and by every greater one.
@@ -75,11 +77,13 @@ pub trait Region {
     /// recovery may find torn.
     fn window_bytes(&self) -> u64;
 
-    /// Stores through the cache. Needs [`Region::flush`] before the barrier.
+    /// Stores through the cache. Needs [`Region::flush`] before the barrier. Bytes that were stored are not stored
+    /// to again before a barrier behind them has completed, or [`Region::sync`] has returned: until then they may be
+    /// on their way to the medium.
     fn store(&mut self, at: u64, bytes: &[u8]);
 
     /// Stores whole 64-byte lines past the cache: `at` and `bytes.len()` are multiples of 64. Needs no
-    /// flush, but the barrier.
+    /// flush, but the barrier; as with [`Region::store`], nothing is stored to again before that.
     fn stream(&mut self, at: u64, bytes: &[u8]);
 
     /// Writes the lines of a range back towards the medium.
@@ -104,4 +108,13 @@ pub trait Region {
     /// # Errors
     /// What the system said.
     fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()>;
+
+    /// Waits a little for a barrier that has not completed. For use at start, not on the message path.
+    fn wait(&mut self) {}
+
+    /// Why barriers do not complete any more, for good: the medium failed. `None` while the region is sound.
+    #[inline]
+    fn poison(&self) -> Option<Poison> {
+        None
+    }
 }

@@ -151,9 +151,12 @@ impl<R: Region> Wal<R> {
             let before = (self.retire, self.written, self.completed_written);
             self.housekeep(usize::MAX);
             let same = before == (self.retire, self.written, self.completed_written);
-            if same && self.covered(self.written) {
-                // Nothing more can be written again: no room.
+            if same && (self.covered(self.written) || self.poison.is_some()) {
+                // Nothing more can be written again: no room, or no medium.
                 return;
+            }
+            if same {
+                self.region.wait();
             }
         }
     }

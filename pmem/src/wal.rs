@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
 use crate::index::Index;
+use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
 use crate::tables::Tables;
@@ -57,6 +58,9 @@ pub enum AppendError {
     /// The record would be the first of one publisher more than the log remembers: waiting does not help.
     #[error(transparent)]
     TableFull(#[from] TableFull),
+    /// The medium failed: nothing is taken any more.
+    #[error("the log is poisoned: {0}")]
+    Poisoned(Poison),
 }
 
 /// A batch to be appended.
@@ -156,6 +160,8 @@ pub struct Wal<R: Region> {
     pub(crate) unreadable: Option<RecordAt>,
     pub(crate) growth: Growth,
     pub(crate) possible_loss: bool,
+    /// Set for good when the region's medium failed.
+    pub(crate) poison: Option<Poison>,
     /// While rolling: how many copies of the next segment's header were written.
     pub(crate) header_copies: Option<usize>,
     /// Most bytes a record may have.
@@ -213,6 +219,7 @@ impl<R: Region> Wal<R> {
             unreadable: None,
             growth: Growth::default(),
             possible_loss: false,
+            poison: None,
             header_copies: None,
             record_limit: room.min(region.window_bytes()),
             window_bytes: region.window_bytes(),
@@ -307,6 +314,13 @@ impl<R: Region> Wal<R> {
     /// be missing.
     pub fn possible_loss(&self) -> bool {
         self.possible_loss
+    }
+
+    /// Why the log takes nothing more and what it took last is not promised: its medium failed. For the life of the
+    /// process; what is persisted can be read.
+    #[inline]
+    pub fn poison(&self) -> Option<Poison> {
+        self.poison
     }
 
     /// Ids of the streams that the log holds anything of.

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use common::{History, Random, config, dir_config, open_whole};
-use mstream_pmem::MappedRegion;
+use mstream_pmem::AnyRegion;
 use mstream_pmem::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use mstream_pmem::prepare::open_dir;
 use mstream_pmem::wal::{Wal, WalConfig};
@@ -64,7 +64,7 @@ impl Log {
         paths.map(|path| (path.clone(), fs::read(path).expect("a file"))).collect()
     }
 
-    fn try_open(&self, config: WalConfig) -> Result<(Wal<MappedRegion>, bool), String> {
+    fn try_open(&self, config: WalConfig) -> Result<(Wal<AnyRegion>, bool), String> {
         let (region, slots, _) =
             open_dir(dir_config(self.dir.path(), SEGMENT, SEGMENTS)).map_err(|e| e.to_string())?;
         let (wal, report) = Wal::open(region, &slots, config).map_err(|e| e.to_string())?;

@@ -22,30 +22,43 @@ fn a_second_lock_is_refused_with_the_holders_pid() {
     DirLock::take(dir.path()).expect("free again");
 }
 
-#[test]
-fn files_promise_process_and_no_more() {
-    for parent in ["/dev/shm", env!("CARGO_TARGET_TMPDIR")] {
-        let dir = tempfile::tempdir_in(parent).expect("a directory");
-        let config = dir_config(dir.path(), 1 << 20, 2);
-        for required in [Level::PmemEmulated, Level::MediaSync, Level::Pmem] {
-            for trust_host_pmem in [false, true] {
-                let config =
-                    DirConfig { require: Some(required), trust_host_pmem, ..config.clone() };
-                let refused = open_dir(config).expect_err("no MAP_SYNC here");
-                assert!(
-                    matches!(refused, DirError::Level { found: Level::Process, required: asked, .. }
-                        if asked == required),
-                    "{refused}"
-                );
-                assert!(refused.to_string().contains("gives level process"), "{refused}");
-            }
-        }
-        assert_eq!(names(dir.path()), Vec::<String>::new(), "a refusal leaves no file");
-        let config = DirConfig { require: Some(Level::Process), ..config };
-        let (region, _, _) = open_whole(config).expect("process is what there is");
-        assert_eq!(region.level(), Level::Process);
-        assert_eq!(names(dir.path()), ["00000000.seg", "00000001.seg"]);
+/// Opens a directory below `parent` with each level demanded: what it gives is found, and no more.
+fn gives(parent: &str, sync: bool, gives: Level, why: &str) {
+    let dir = tempfile::tempdir_in(parent).expect("a directory");
+    let mut config = dir_config(dir.path(), 1 << 20, 2);
+    if !sync {
+        config.sync = None;
     }
+    for required in [Level::PmemEmulated, Level::MediaSync, Level::Pmem] {
+        for trust_host_pmem in [false, true] {
+            if required <= gives {
+                continue;
+            }
+            let config = DirConfig { require: Some(required), trust_host_pmem, ..config.clone() };
+            let refused = open_dir(config).expect_err("no MAP_SYNC here");
+            assert!(
+                matches!(refused, DirError::Level { found, required: asked, .. }
+                    if asked == required && found == gives),
+                "{refused}"
+            );
+            let expected = format!("gives level {gives} ({why}), but [wal] require is {required}");
+            assert!(refused.to_string().ends_with(&expected), "{refused}");
+        }
+    }
+    assert_eq!(names(dir.path()), Vec::<String>::new(), "a refusal leaves no file");
+    let config = DirConfig { require: Some(gives), ..config };
+    let (region, _, _) = open_whole(config).expect("that is what there is");
+    assert_eq!(region.level(), gives);
+    assert_eq!(names(dir.path()), ["00000000.seg", "00000001.seg"]);
+}
+
+#[test]
+fn what_a_file_system_promises_is_found_out() {
+    gives("/dev/shm", true, Level::Process, "a file system in memory");
+    let ordinary = env!("CARGO_TARGET_TMPDIR");
+    gives(ordinary, true, Level::MediaSync, "an ordinary file, not persistent memory");
+    let unsynced = "an ordinary file, and [wal] sync is false";
+    gives(ordinary, false, Level::Process, unsynced);
 }
 
 #[test]
@@ -64,8 +77,22 @@ fn a_directory_that_cannot_be_used_says_so() {
     assert_eq!(preparer.prepare_next().expect("tried again"), 0);
 }
 
-/// Unmounts when dropped.
+/// A file system of its own; unmounted when dropped.
 struct Mount(tempfile::TempDir);
+
+impl Mount {
+    /// `what` mounted with these arguments; none, and a word about it, where that is not allowed.
+    #[expect(clippy::print_stdout, reason = "says that it was skipped")]
+    fn new(test: &str, arguments: &[&str], what: &Path) -> Option<Mount> {
+        let mount = Mount(tempfile::tempdir().expect("a directory"));
+        let mounted = Command::new("mount").args(arguments).arg(what).arg(mount.0.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(mount);
+        }
+        println!("SKIP {test}: {} cannot be mounted", what.display());
+        None
+    }
+}
 
 impl Drop for Mount {
     fn drop(&mut self) {
@@ -74,22 +101,35 @@ impl Drop for Mount {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "says that it was skipped")]
-fn a_full_disk_is_an_error_that_can_be_tried_again() {
-    let mount = Mount(tempfile::tempdir().expect("a directory"));
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-        .arg(mount.0.path())
-        .output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        println!("SKIP a_full_disk_is_an_error_that_can_be_tried_again: tmpfs cannot be mounted");
-        return;
+fn a_full_memory_is_an_error_that_can_be_tried_again() {
+    let test = "a_full_memory_is_an_error_that_can_be_tried_again";
+    let arguments = ["-t", "tmpfs", "-o", "size=4m"];
+    if let Some(mount) = Mount::new(test, &arguments, Path::new("tmpfs")) {
+        is_full_and_tried_again(&mount, 5 << 19, Level::Process);
     }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_can_be_tried_again() {
+    let test = "a_full_disk_is_an_error_that_can_be_tried_again";
+    let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a file");
+    image.as_file().set_len(8 << 20).expect("a size");
+    let made =
+        Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(image.path()).output();
+    assert!(made.is_ok_and(|output| output.status.success()), "mkfs.ext4");
+    if let Some(mount) = Mount::new(test, &["-o", "loop"], image.path()) {
+        // Beside the file system's own: room for one segment and less than two.
+        is_full_and_tried_again(&mount, 11 << 19, Level::MediaSync);
+    }
+}
+
+/// Makes segments on a disk with `ballast` bytes on it that leave room for one.
+fn is_full_and_tried_again(mount: &Mount, bytes: usize, level: Level) {
     let dir = mount.0.path().join("shard-0000");
     let ballast = mount.0.path().join("ballast");
-    fs::write(&ballast, vec![1; 5 << 19]).expect("half of the disk");
-    let (_, slots, mut preparer) = open_dir(dir_config(&dir, 1 << 20, 4)).expect("empty");
-    assert_eq!(slots, Vec::<u32>::new());
+    fs::write(&ballast, vec![1; bytes]).expect("much of the disk");
+    let (region, slots, mut preparer) = open_dir(dir_config(&dir, 1 << 20, 4)).expect("empty");
+    assert_eq!((region.level(), slots), (level, Vec::<u32>::new()));
     assert_eq!(preparer.prepare_next().expect("room for one"), 0);
     for _ in 0..2 {
         let refused = preparer.prepare_next().expect_err("no room for two");
@@ -102,7 +142,7 @@ fn a_full_disk_is_an_error_that_can_be_tried_again() {
     fs::remove_file(&ballast).expect("space is freed");
     assert_eq!(preparer.prepare_next().expect("room now"), 1);
     assert_eq!(names(&dir), ["00000000.seg", "00000001.seg"]);
-    drop(preparer);
+    drop((preparer, region));
     let (_, slots, _) = open_dir(dir_config(&dir, 1 << 20, 4)).expect("sound");
     assert_eq!(slots, [0, 1]);
 }

@@ -60,6 +60,8 @@ codes! {
     Moved = 17, "moved";
     /// The log takes nothing new at present.
     LogFull = 18, "log full";
+    /// The log's medium failed: nothing new is taken or acknowledged until the node was started again.
+    LogPoisoned = 19, "log poisoned";
 }
 
 impl core::fmt::Display for Code {

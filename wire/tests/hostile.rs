@@ -232,6 +232,7 @@ fn names_of_errors_and_codes_are_distinct() {
         "shutting down",
         "moved",
         "log full",
+        "log poisoned",
     ];
     for (number, name) in page.into_iter().enumerate() {
         let code = Code::from_number(number as u16).expect("a code of the page");

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use mstream_pmem::MappedRegion;
 use mstream_pmem::prepare::{DirConfig, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
 use mstream_pmem::wal::{AppendData, PublicationSlot, StreamSlot, TableLimits, Wal, WalConfig};
+use mstream_pmem::{AnyRegion, MappedRegion};
 
 use crate::Failure;
 
@@ -31,12 +31,17 @@ pub(super) fn region(dir: &Path, shape: Shape) -> Result<(MappedRegion, Vec<u32>
         segments: shape.segments,
         require: None,
         trust_host_pmem: false,
+        // The log alone is measured, not a disk.
+        sync: None,
     };
     let (region, mut slots, mut preparer) = open_dir(config).map_err(|error| error.to_string())?;
     while preparer.has_next() {
         slots.push(preparer.prepare_next().map_err(|error| error.to_string())?);
     }
-    Ok((region, slots))
+    match region {
+        AnyRegion::Mapped(region) => Ok((region, slots)),
+        AnyRegion::Staged(_) => Err(format!("{}: is not mapped", dir.display())),
+    }
 }
 
 /// Opens the log in `region`.

@@ -3,8 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use mstream_pmem::prepare::SyncConfig;
 use mstream_pmem::region::Level;
+use mstream_pmem::staged::default_window_bytes;
 use toml::Spanned;
 
 use super::problem::Collector;
@@ -21,6 +24,8 @@ const MAX_LOG_BYTES: u64 = 64 << 32;
 /// A packet buffer of DPDK with its room for headers and its place in a pool.
 const DPDK_FRAME_BYTES: u64 = 3072;
 const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
+/// Some records of the largest blocks.
+const LEAST_SYNC_WINDOW: u64 = 16 << 10;
 
 /// Checks `raw`; what is wrong goes to `problems`, and the result is only of use when nothing did.
 pub(super) fn check(raw: raw::Raw, cores: &[usize], problems: &mut Collector<'_>) -> Config {
@@ -229,14 +234,31 @@ fn wal(raw: &raw::Wal, limits: &Limits, problems: &mut Collector<'_>) -> Wal {
         }
         level
     });
+    let sync = sync(raw, segment_bytes, problems);
     Wal {
         dir: raw.dir.get_ref().clone(),
         segment_bytes,
         segments,
         require,
         trust_host_pmem: raw.trust_host_pmem,
+        sync,
         ready_segments,
     }
+}
+
+/// How ordinary files are synced, unless that is not wanted.
+fn sync(raw: &raw::Wal, segment_bytes: u64, problems: &mut Collector<'_>) -> Option<SyncConfig> {
+    let window = number(&raw.sync_window_bytes);
+    let default = default_window_bytes(segment_bytes);
+    let mut within = Within { problems };
+    let window_bytes =
+        within.range("sync_window_bytes", &window, default, LEAST_SYNC_WINDOW..=1 << 30);
+    let poll_us = within.range("sync_poll_us", &raw.sync_poll_us, 50, 1..=10_000);
+    if let Some(at) = window.filter(|window| !window.get_ref().is_multiple_of(64)) {
+        problems.add(at.span(), "`sync_window_bytes`: not a multiple of 64");
+    }
+    let sync = SyncConfig { poll: Duration::from_micros(poll_us), window_bytes };
+    raw.sync.unwrap_or(true).then_some(sync)
 }
 
 fn limits(
@@ -245,9 +267,6 @@ fn limits(
     publishers: usize,
     problems: &mut Collector<'_>,
 ) -> Limits {
-    let bytes = |value: &Option<Spanned<Bytes>>| {
-        value.as_ref().map(|value| Spanned::new(value.span(), value.get_ref().0))
-    };
     let mut within = Within { problems };
     let most = 1 << 20;
     let pending_records = within.range("pending_records", &raw.pending_records, 4096, 64..=most);
@@ -259,7 +278,7 @@ fn limits(
     );
     let max_block_bytes = within.range(
         "max_block_bytes",
-        &bytes(&raw.max_block_bytes),
+        &number(&raw.max_block_bytes),
         1280,
         64..=MAX_BLOCK_BYTES as u64,
     );
@@ -279,7 +298,7 @@ fn limits(
         max_block_bytes: max_block_bytes as usize,
         session_window_bytes: within.range(
             "session_window_bytes",
-            &bytes(&raw.session_window_bytes),
+            &number(&raw.session_window_bytes),
             256 << 10,
             max_block_bytes..=1 << 32,
         ),
@@ -290,6 +309,11 @@ fn limits(
             100..=86_400_000,
         ),
     }
+}
+
+/// A number of bytes as a plain number.
+fn number(bytes: &Option<Spanned<Bytes>>) -> Option<Spanned<u64>> {
+    bytes.as_ref().map(|bytes| Spanned::new(bytes.span(), bytes.get_ref().0))
 }
 
 struct Within<'a, 'b> {

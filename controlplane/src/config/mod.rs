@@ -21,6 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mstream_pmem::prepare::SyncConfig;
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::TableLimits;
 
@@ -215,8 +216,10 @@ pub struct Wal {
     pub segments: u32,
     /// The least durability level that will do.
     pub require: Option<Level>,
-    /// A persistent memory device under a hypervisor counts as one.
+    /// Persistent memory counts as such under a hypervisor, on modules that are not armed and on `memmap=` regions.
     pub trust_host_pmem: bool,
+    /// How ordinary files are synced; `None`: they are not.
+    pub sync: Option<SyncConfig>,
     /// Segments kept ready to be written to.
     pub ready_segments: u32,
 }

@@ -120,6 +120,9 @@ pub(super) struct Wal {
     pub(super) require: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) trust_host_pmem: bool,
+    pub(super) sync: Option<bool>,
+    pub(super) sync_window_bytes: Option<Spanned<Bytes>>,
+    pub(super) sync_poll_us: Option<Spanned<u64>>,
     pub(super) ready_segments: Option<Spanned<u32>>,
 }
 

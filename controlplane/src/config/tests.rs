@@ -43,6 +43,16 @@ fn problems(from: &str, to: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
+fn files_need_not_be_synced() {
+    let with =
+        |keys: &str| parse(&GOOD.replace("[wal]", &format!("[wal]\n{keys}"))).expect("sound");
+    assert_eq!(with("sync = false").wal.sync, None);
+    let sync = with("sync = true\nsync_poll_us = 7\nsync_window_bytes = \"1 MiB\"").wal.sync;
+    let poll = Duration::from_micros(7);
+    assert_eq!(sync, Some(SyncConfig { poll, window_bytes: 1 << 20 }));
+}
+
+#[test]
 fn what_is_left_out_has_defaults() {
     let config = parse(GOOD).expect("sound");
     assert_eq!(config.node.name, "node-1");
@@ -54,6 +64,9 @@ fn what_is_left_out_has_defaults() {
     assert!(port.frames > config.limits.pending_frames);
     assert_eq!((config.wal.segments, config.wal.ready_segments), (16, 2));
     assert_eq!(config.wal.shard_dir(0), Path::new("/dev/shm/mstream/shard-0"));
+    let poll = Duration::from_micros(50);
+    let window_bytes = 256 << 10;
+    assert_eq!(config.wal.sync, Some(SyncConfig { poll, window_bytes }), "a quarter of a segment");
     assert_eq!(config.streams[0].shard, 0);
     assert!(!config.uses_dpdk());
     assert_eq!(config.remarks(), Vec::<String>::new());
@@ -139,6 +152,19 @@ fn what_cannot_be_is_refused_with_line_key_and_reason() {
         ("\"16 MiB\"", "\"1 TiB\"", 17, "`max_bytes`: a log has at most"),
         ("dir = \"/dev/shm/mstream\"\n", "", 14, "`[wal]`: missing key `dir`"),
         ("[[stream]]", "require = \"disk\"\n[[stream]]", 18, "`require`: unknown level `disk`"),
+        (
+            "[[stream]]",
+            "sync_window_bytes = \"8 KiB\"\n[[stream]]",
+            18,
+            "`sync_window_bytes`: 8192 is not in 16384 to 1073741824",
+        ),
+        (
+            "[[stream]]",
+            "sync_window_bytes = 65535\n[[stream]]",
+            18,
+            "`sync_window_bytes`: not a multiple of 64",
+        ),
+        ("[[stream]]", "sync_poll_us = 0\n[[stream]]", 18, "`sync_poll_us`: 0 is not in 1 to"),
         ("id = 1\nname = \"market\"", "id = 0\nname = \"market\"", 19, "`id`: "),
         ("\"market\"", "\"market\"\nshard = 1", 21, "`shard`: there is no shard 1"),
         ("[[publisher]]", "[[stream]]\nid = 1\nname = \"b\"\n[[publisher]]", 22, "`id`: a second"),

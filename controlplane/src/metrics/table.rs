@@ -364,6 +364,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("too_large", "a block over the limit"),
     ("fenced", "a publisher's older life"),
     ("log_full", "the log had no room: the publisher sends again"),
+    ("log_poisoned", "the log's medium failed: nothing is taken until the node is started again"),
     ("pending_full", "too many records wait to become durable: the publisher sends again"),
     ("no_frame", "no buffer was free for an answer"),
     ("port_full", "the port had no room for an answer"),

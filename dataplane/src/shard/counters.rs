@@ -92,6 +92,8 @@ refusals! {
     Fenced = "fenced",
     /// The log had no room: the publisher sends again.
     LogFull = "log_full",
+    /// The log's medium failed: nothing is taken until the node is started again.
+    LogPoisoned = "log_poisoned",
     /// Too many records wait for the watermark: the publisher sends again.
     PendingFull = "pending_full",
     /// No buffer was free for an answer.

@@ -209,6 +209,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.committed
     }
 
+    /// True while a barrier that was issued may still complete.
+    pub fn waits(&self) -> bool {
+        self.persisted < self.wal.appended() && self.wal.poison().is_none()
+    }
+
     /// Received frames that wait for the watermark.
     pub fn frames_held(&self) -> usize {
         self.pending.frames()

@@ -60,6 +60,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
     ) -> Result<(), Code> {
         let request = frame.request.get();
         let stream = self.find_stream(frame.stream.get(), name).ok_or(Code::UnknownStream)?;
+        if self.wal.poison().is_some() {
+            return Err(Code::LogPoisoned);
+        }
         let mut index = self.sessions[session].publications;
         while let Some(publication) = self.publications.at(index) {
             if publication.request == request {
@@ -282,7 +285,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.owe(session, super::session::owes::CREDIT);
             return false;
         }
-        if self.pending.is_full() {
+        // Of a poisoned log it stays full; that is not what is to be said.
+        if self.pending.is_full() && self.wal.poison().is_none() {
             self.counters.refuse(Refusal::PendingFull);
             return false;
         }
@@ -301,6 +305,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             Ok(appended) => appended,
             Err(AppendError::TooLarge { .. }) => {
                 self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
+                return false;
+            }
+            Err(AppendError::Poisoned(_)) => {
+                self.refuse_batch(index, first, Code::LogPoisoned, Refusal::LogPoisoned);
                 return false;
             }
             // Back-pressure: nothing is said, the publisher sends again later.

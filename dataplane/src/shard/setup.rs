@@ -110,8 +110,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
     ) -> Result<(), Code> {
         let nonce = open.nonce.get();
         if let Some(slot) = self.sessions.find(from, nonce) {
-            if self.sessions[slot].state == State::Open {
-                self.owe(slot, owes::OPENED);
+            match self.sessions[slot].state {
+                State::Open => self.owe(slot, owes::OPENED),
+                // Its life never becomes durable.
+                _ if self.wal.poison().is_some() => return Err(Code::LogPoisoned),
+                _ => {}
             }
             return Ok(());
         }
@@ -166,6 +169,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .publishers
                     .binary_search_by_key(&id, |p| p.id)
                     .map_err(|_| Code::UnknownPublisher)?;
+                if self.wal.poison().is_some() {
+                    return Err(Code::LogPoisoned);
+                }
                 if let Some(life) = self.wal.life(id)
                     && life.nonce == open.life
                 {
@@ -194,6 +200,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     .append_life(id, incarnation, &open.life, now.wall_ns)
                     .map_err(|error| match error {
                         AppendError::TableFull(_) => Code::LimitReached,
+                        AppendError::Poisoned(_) => Code::LogPoisoned,
                         _ => Code::LogFull,
                     })?;
                 self.publishers[at].claimed_ns = Some(now.mono_ns);

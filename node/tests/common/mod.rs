@@ -101,6 +101,14 @@ name = "w"
         Setting::new("driver = \"socket\"\nip = \"IP\"")
     }
 
+    /// The same with its log in `dir`.
+    pub fn log_in(mut self, dir: &Path) -> Setting {
+        let (old, new) = (self.log.to_str().expect("plain"), dir.to_str().expect("plain"));
+        self.text = self.text.replace(old, new);
+        self.log = dir.into();
+        self
+    }
+
     /// Where clients find the shard of a socket port.
     pub fn shard(&self) -> SocketAddrV4 {
         SocketAddrV4::new(self.address.0, self.address.1)

@@ -145,6 +145,13 @@ impl<P: Port> Traffic<P> {
         }
     }
 
+    /// One poll whose events `on` alone looks at.
+    pub fn poll_with(&mut self, mut on: impl FnMut(&Event<'_>)) {
+        let now_ns = self.clock.elapsed().as_nanos() as u64;
+        self.client.poll(now_ns, |event| on(&event));
+        std::thread::yield_now();
+    }
+
     /// Polls until `done`.
     pub fn until(&mut self, what: &str, done: impl Fn(&Seen) -> bool) {
         let deadline = Instant::now() + PATIENCE;

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 pub use crash::{Order, Survivors};
 
+use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 
 const LINE: u64 = 64;
@@ -76,6 +77,8 @@ pub struct SimRegion {
     /// How many stores, flushes and barriers from now on power is lost, and what the region was like then.
     cut_in: Cell<Option<u32>>,
     cut: RefCell<Option<Box<SimRegion>>>,
+    /// The barrier with which the medium fails.
+    fails: Option<(Barrier, Poison)>,
 }
 
 impl SimRegion {
@@ -99,6 +102,7 @@ impl SimRegion {
             hung: Cell::default(),
             cut_in: Cell::default(),
             cut: RefCell::default(),
+            fails: None,
         }
     }
 
@@ -111,6 +115,11 @@ impl SimRegion {
     /// barriers make nothing durable, only [`Region::sync`] does.
     pub fn with_level(self, level: Level) -> SimRegion {
         SimRegion { level, ..self }
+    }
+
+    /// The same region, whose medium fails with this barrier: it and those behind it never complete.
+    pub fn failing(self, barrier: Barrier, poison: Poison) -> SimRegion {
+        SimRegion { fails: Some((barrier, poison)), ..self }
     }
 
     /// The same region whose pieces survive in another order.
@@ -200,6 +209,7 @@ impl SimRegion {
             hung: Cell::default(),
             cut_in: Cell::default(),
             cut: RefCell::default(),
+            fails: None,
             ..*self
         }
     }
@@ -299,6 +309,7 @@ impl Region for SimRegion {
         while !self.hung.get()
             && let Some((barrier, due)) = self.due.front().copied()
             && due <= self.polls
+            && self.fails.is_none_or(|(fails, _)| Barrier(barrier) < fails)
         {
             self.completed = barrier;
             self.due.pop_front();
@@ -321,5 +332,9 @@ impl Region for SimRegion {
         let lines = at / LINE..(at + len as u64).div_ceil(LINE);
         self.settle(|piece| lines.contains(&piece.line));
         Ok(())
+    }
+
+    fn poison(&self) -> Option<Poison> {
+        self.fails.filter(|(fails, _)| Barrier(self.barriers) >= *fails).map(|(_, poison)| poison)
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod damage;
+pub mod disk;
 pub mod oracle;
 pub mod reboots;
 pub mod watch;
@@ -9,11 +10,13 @@ pub mod world;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
-use mstream_pmem::MappedRegion;
+use mstream_pmem::AnyRegion;
 use mstream_pmem::format::crc32c;
-use mstream_pmem::prepare::{DirConfig, DirError, Preparer, open_dir};
+use mstream_pmem::prepare::{DirConfig, DirError, Preparer, SyncConfig, open_dir};
 use mstream_pmem::region::Region;
+use mstream_pmem::staged::default_window_bytes;
 use mstream_pmem::wal::{AppendData, AppendError, TableLimits, Wal, WalConfig};
 
 pub const TABLES: TableLimits = TableLimits { streams: 3, publications: 6, publishers: 3 };
@@ -39,11 +42,17 @@ pub fn dir_config(dir: &Path, segment_bytes: u64, segments: u32) -> DirConfig {
         segments,
         require: None,
         trust_host_pmem: false,
+        sync: Some(sync_config(segment_bytes)),
     }
 }
 
+pub fn sync_config(segment_bytes: u64) -> SyncConfig {
+    let poll = Duration::from_micros(20);
+    SyncConfig { poll, window_bytes: default_window_bytes(segment_bytes) }
+}
+
 /// A directory with all its slots made.
-pub fn open_whole(config: DirConfig) -> Result<(MappedRegion, Vec<u32>, Preparer), DirError> {
+pub fn open_whole(config: DirConfig) -> Result<(AnyRegion, Vec<u32>, Preparer), DirError> {
     let (region, mut slots, mut preparer) = open_dir(config)?;
     while preparer.has_next() {
         slots.push(preparer.prepare_next()?);

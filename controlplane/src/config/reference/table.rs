@@ -274,8 +274,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 "path",
                 Refused,
                 "",
-                "Directory of the logs. tmpfs and hugetlbfs survive the process (level process), a DAX file system \
-                 survives a power cut (pmem).",
+                "Directory of the logs. tmpfs and hugetlbfs survive the process (level process); an ordinary file \
+                 (media-sync) and a DAX file system (pmem) survive a power cut.",
             ),
             key(
                 "segment_bytes",
@@ -303,7 +303,30 @@ pub(super) const SECTIONS: &[Section] = &[
                 "boolean",
                 Is("false"),
                 "",
-                "Count persistent memory under a hypervisor as pmem.",
+                "Count persistent memory as pmem under a hypervisor, on modules that are not armed and on `memmap=` regions.",
+            ),
+            key(
+                "sync",
+                "boolean",
+                Is("true"),
+                "",
+                "Keep a log on ordinary files in memory as well, and write and sync the files before anything is \
+                 acknowledged (level media-sync). false: for tests and development; such files promise process only.",
+            ),
+            key(
+                "sync_window_bytes",
+                "bytes",
+                Means("4 MiB, or a quarter of segment_bytes if that is less"),
+                "a multiple of 64, 16 KiB to 1 GiB",
+                "What may be written to an ordinary file and not yet be synced; beyond it publishers are held back.",
+            ),
+            key(
+                "sync_poll_us",
+                "integer",
+                Is("50"),
+                "1 to 10000",
+                "How often, in microseconds, the thread that syncs a log looks for work when it has none; after a \
+                 hundred looks in vain eight times as rarely.",
             ),
             key(
                 "ready_segments",

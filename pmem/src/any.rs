@@ -1,0 +1,95 @@
+//! The region of a directory, whatever its medium is.
+
+use crate::mapped::MappedRegion;
+use crate::poison::Poison;
+use crate::region::{Barrier, Level, Region};
+use crate::staged::StagedRegion;
+
+/// A region in files: mapped, or staged in memory and synced by a thread.
+#[derive(Debug)]
+pub enum AnyRegion {
+    /// Files that are mapped: memory file systems, persistent memory, and files that are not to be synced.
+    Mapped(MappedRegion),
+    /// Ordinary files.
+    Staged(StagedRegion),
+}
+
+/// Calls a method on whichever it is.
+macro_rules! either {
+    ($self:ident, $region:ident => $call:expr) => {
+        match $self {
+            AnyRegion::Mapped($region) => $call,
+            AnyRegion::Staged($region) => $call,
+        }
+    };
+}
+
+impl Region for AnyRegion {
+    #[inline]
+    fn level(&self) -> Level {
+        either!(self, region => region.level())
+    }
+
+    #[inline]
+    fn slot_bytes(&self) -> u64 {
+        either!(self, region => region.slot_bytes())
+    }
+
+    #[inline]
+    fn slots(&self) -> u32 {
+        either!(self, region => region.slots())
+    }
+
+    #[inline]
+    fn window_bytes(&self) -> u64 {
+        either!(self, region => region.window_bytes())
+    }
+
+    #[inline]
+    fn store(&mut self, at: u64, bytes: &[u8]) {
+        either!(self, region => region.store(at, bytes));
+    }
+
+    #[inline]
+    fn stream(&mut self, at: u64, bytes: &[u8]) {
+        either!(self, region => region.stream(at, bytes));
+    }
+
+    #[inline]
+    fn flush(&mut self, at: u64, len: usize) {
+        either!(self, region => region.flush(at, len));
+    }
+
+    #[inline]
+    fn barrier(&mut self) -> Barrier {
+        either!(self, region => region.barrier())
+    }
+
+    #[inline]
+    fn completed(&mut self) -> Barrier {
+        either!(self, region => region.completed())
+    }
+
+    #[inline]
+    fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        either!(self, region => region.bytes(at, len))
+    }
+
+    #[inline]
+    fn prefetch(&self, at: u64) {
+        either!(self, region => region.prefetch(at));
+    }
+
+    fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()> {
+        either!(self, region => region.sync(at, len))
+    }
+
+    fn wait(&mut self) {
+        either!(self, region => region.wait());
+    }
+
+    #[inline]
+    fn poison(&self) -> Option<Poison> {
+        either!(self, region => region.poison())
+    }
+}
