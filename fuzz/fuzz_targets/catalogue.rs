@@ -5,9 +5,7 @@
 use std::collections::HashSet;
 
 use libfuzzer_sys::fuzz_target;
-use mstream_controlplane::catalogue::{
-    Catalogue, Command, Configured, Event, Rules, StreamKey,
-};
+use mstream_controlplane::catalogue::{Catalogue, Command, Configured, Event, Rules, StreamKey};
 use mstream_pmem::region::Level;
 
 const SHARDS: u32 = 2;
