@@ -38,6 +38,10 @@ mod client;
 pub mod connect;
 mod event;
 mod link;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod publication;
 mod retained;
 mod session;

@@ -9,6 +9,7 @@ use mstream_wire::{
 use crate::backoff::Backoff;
 use crate::event::{Ended, Event, PublicationId, PublishError, SessionId};
 use crate::link::Link;
+use crate::planted::{Bug, planted};
 use crate::retained::Retained;
 use crate::session::Session;
 use crate::stream::StreamRef;
@@ -179,7 +180,7 @@ impl Publication {
             }
             Stage::Ended(_) => return,
         }
-        if self.unsent > 0 && self.resend.due(now_ns) {
+        if self.unsent > 0 && self.resend.due(now_ns) && !planted(Bug::NothingResent) {
             // What the log has in order needs no repeat, only its barrier; a beat asks for the ack.
             let received = self.received;
             while self.unsent > 0
@@ -258,7 +259,7 @@ impl Publication {
         }
         self.stage = Stage::Opening;
         self.ask.reset();
-        if anonymous {
+        if anonymous && !planted(Bug::OutcomeHidden) {
             // Nobody can tell a repeat of these from a new message.
             if !self.retained.is_empty() {
                 let (first, last) = (self.acknowledged + 1, self.retained.next() - 1);
@@ -335,6 +336,7 @@ impl Publication {
         if round < self.round || committed > received {
             return;
         }
+        let committed = if planted(Bug::ReceivedIsAcknowledged) { received } else { committed };
         let before = self.received.max(self.acknowledged);
         self.received = self.received.max(received);
         if committed > self.acknowledged && committed < self.retained.next() {

@@ -12,6 +12,7 @@ use siphasher::sip::SipHasher13;
 use crate::backoff::Backoff;
 use crate::event::Lost;
 use crate::link::Link;
+use crate::planted::{Bug, planted};
 
 /// First interval of beats.
 const BEAT_MIN_NS: u64 = 10_000_000;
@@ -181,7 +182,9 @@ impl Session {
     /// True for datagrams with this slot and token.
     #[inline]
     pub(crate) fn owns(&self, slot: u32, token: u64) -> bool {
-        self.stage == Stage::Ready && self.slot == slot && self.token == token
+        self.stage == Stage::Ready
+            && self.slot == slot
+            && (self.token == token || planted(Bug::TokenUnchecked))
     }
 
     pub(crate) fn has_nonce(&self, nonce: u64) -> bool {
@@ -240,7 +243,9 @@ impl Session {
             }
             Stage::Ready => {}
         }
-        if self.asked_ns.is_some_and(|asked| now_ns >= asked + SILENCE_NS) {
+        if self.asked_ns.is_some_and(|asked| now_ns >= asked + SILENCE_NS)
+            && !planted(Bug::SilenceUnnoticed)
+        {
             return self.lose(Lost::Silence);
         }
         if self.beat.due(now_ns) || now_ns >= self.sent_ns + self.timeout_ns / 3 {
@@ -350,7 +355,9 @@ impl Session {
         self.log_id = opened.log_id;
         self.max_block = opened.max_block.get() as usize;
         self.credit = opened.credit.get();
-        self.used = 0;
+        if !planted(Bug::LostCreditKept) {
+            self.used = 0;
+        }
         self.timeout_ns = u64::from(opened.timeout_ms.get()) * 1_000_000;
         self.sent_ns = now_ns;
         self.beat.restart(now_ns);

@@ -9,6 +9,7 @@ use mstream_wire::{
 use crate::backoff::Backoff;
 use crate::event::{Event, SessionId, Stop, SubscriptionId};
 use crate::link::Link;
+use crate::planted::{Bug, planted};
 use crate::session::Session;
 use crate::stream::StreamRef;
 
@@ -285,7 +286,7 @@ impl Subscription {
         let Some(position) = &mut self.position else { return true };
         let (first, count) = (data.header.number.get(), data.header.count.get());
         let end = first.saturating_add(u64::from(count));
-        if first > position.offset {
+        if first > position.offset && !planted(Bug::GapSkipped) {
             // Something was lost: it is asked for, and what comes meanwhile is dropped.
             if self.gap_at != Some(position.offset) {
                 self.gap_at = Some(position.offset);
@@ -293,15 +294,24 @@ impl Subscription {
             }
             return true;
         }
-        if end <= position.offset {
+        if end <= position.offset && !planted(Bug::RepeatHandedOn) {
             return true;
         }
-        let Ok(block) = Block::parse(data.block, count, data.header.block_crc.get()) else {
+        let crc = match planted(Bug::BlockCrcUnchecked) {
+            true => mstream_wire::crc32c(data.block),
+            false => data.header.block_crc.get(),
+        };
+        let Ok(block) = Block::parse(data.block, count, crc) else {
             return false;
         };
         let publisher = data.header.tag.get();
+        let trims = planted(Bug::TrimOffByOne) && first < position.offset;
+        let from = match planted(Bug::RepeatHandedOn) {
+            true => first,
+            false => position.offset + u64::from(trims),
+        };
         for (offset, message) in (first..end).zip(block.messages()) {
-            if offset >= position.offset {
+            if offset >= from {
                 on(Event::Message { subscription: self.id, offset, publisher, message });
             }
         }

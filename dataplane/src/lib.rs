@@ -2,6 +2,10 @@
 
 mod control;
 mod outbox;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod poll;
 mod poll_times;
 mod shard;

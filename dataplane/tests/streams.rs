@@ -8,7 +8,7 @@ use mstream_dataplane::{
     Command, CreateError, DeleteError, Now, ReaderState, Reply, StreamEntry, StreamRow, StreamRules,
 };
 use mstream_pmem::sim::SimRegion;
-use mstream_wire::{Code, LAST_ROUND, NO_HANDLE};
+use mstream_wire::{Code, LAST_ROUND, NO_HANDLE, Unsubscribe};
 
 const NOW: Now = Now { mono_ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 };
 const NEW: u64 = 8;
@@ -143,6 +143,14 @@ fn who_uses_a_deleted_stream_is_told_and_nobody_else() {
     assert_eq!(out.streams.last().expect("an answer").code.get(), Code::UnknownStream as u16);
     subscribe(&mut world, &mut reader, NEW, 1);
     let refused = reader.subscribed.last().expect("an answer");
+    assert_eq!((refused.code.get(), refused.handle), (7, gone));
+    assert_eq!(world.shard.handles(), (1, 2), "it is told until it gives the subscription up");
+    let give_up = reader.datagram(|writer| {
+        writer.unsubscribe(&Unsubscribe { head: Unsubscribe::HEAD, handle: gone });
+    });
+    world.exchange(&mut reader, &give_up);
+    subscribe(&mut world, &mut reader, NEW, 1);
+    let refused = reader.subscribed.last().expect("an answer");
     assert_eq!((refused.code.get(), refused.handle.get()), (7, NO_HANDLE));
     assert_eq!(world.shard.handles(), (1, 1), "nothing is kept for it");
     assert_eq!(world.shard.streams(), (1, 0));
@@ -195,6 +203,29 @@ fn records_that_wait_for_their_barrier_complete_without_harm() {
         positions(&mut world, 22).map(|row| (row.next_offset, row.visible_end)),
         Some((0, 0))
     );
+}
+
+/// A reader that misses something asks again, the stream is deleted meanwhile, and the answer is lost.
+#[test]
+fn a_reader_that_asks_again_is_told_of_a_deleted_stream_until_it_gives_up() {
+    let mut world = World::new();
+    create(&mut world, NEW, "orders", StreamRules::NONE).expect("room");
+    let mut reader = Client::new(1002);
+    world.open(&mut reader);
+    subscribe(&mut world, &mut reader, NEW, 1);
+    let gone = reader.subscribed[0].handle;
+    delete(&mut world, NEW).expect("known");
+    world.finish();
+    world.finish();
+    subscribe(&mut world, &mut reader, NEW, 1);
+    world.out.sent.clear();
+    reader.subscribed.clear();
+    for _ in 0..12 {
+        world.pass(1_000_000_000);
+        world.finish();
+    }
+    world.deliver(&mut reader);
+    assert!(reader.subscribed.iter().any(|said| said.handle == gone && said.code.get() == 7));
 }
 
 #[test]

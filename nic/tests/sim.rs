@@ -5,9 +5,9 @@ mod common;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-use common::HEADERS;
+use common::{HEADERS, HEADERS_V6};
 use mstream_nic::conformance::{Expect, Pair, run};
-use mstream_nic::headers::UdpHeaders;
+use mstream_nic::headers::{HeaderError, Inbound, UdpHeaders, classify, emit_udp_headers};
 use mstream_nic::sim::{ARRIVAL_QUEUE, Counts, Faults, SimNet, SimPort};
 use mstream_nic::{Frame, FrameQueue, Port};
 
@@ -162,6 +162,75 @@ fn corrupted_frames_differ_in_one_bit_behind_the_destination() {
     assert_eq!(net.counts().corrupted, 1000);
 }
 
+/// Sends a datagram over IPv6; its headers and what the other end makes of it.
+fn datagram(a: &mut SimPort, b: &mut SimPort) -> Vec<Result<(UdpHeaders, Vec<u8>), HeaderError>> {
+    let mut frame = a.frame().expect("an empty frame");
+    frame.set_len(HEADERS_V6.bytes() + 64);
+    frame.bytes_mut().fill(7);
+    emit_udp_headers(frame.bytes_mut(), &HEADERS_V6, 64);
+    a.send(frame).expect("room");
+    a.flush();
+    let mut got = FrameQueue::new();
+    b.receive(&mut got, 8);
+    let read = |frame: &<SimPort as Port>::Frame| match classify(frame.bytes(), true) {
+        Ok(Inbound::Udp(udp)) => Ok((*udp.headers(), udp.payload().to_vec())),
+        Ok(_) => Err(HeaderError::Udp),
+        Err(error) => Err(error),
+    };
+    got.iter().map(read).collect()
+}
+
+#[test]
+fn mended_frames_pass_the_checksums_and_are_not_what_was_sent() {
+    let net = SimNet::new(6);
+    net.set_faults(Faults { corrupt_ppm: 1_000_000, mend_ppm: 1_000_000, ..Faults::NONE });
+    let (mut a, mut b) = (net.attach(A, 4), net.attach(B, 4));
+    let mut changed = 0;
+    for _ in 0..500 {
+        for read in datagram(&mut a, &mut b) {
+            let (headers, payload) = read.expect("it passes all checksums");
+            changed += u64::from((headers, payload) != (HEADERS_V6, vec![7; 64]));
+        }
+    }
+    let counts = net.counts();
+    assert_eq!(counts.corrupted, counts.mended);
+    // Bits that no reader looks at, such as the flow label, are made as they were.
+    assert!(changed <= counts.mended && (350..500).contains(&changed), "{changed}, {counts:?}");
+}
+
+#[test]
+fn forged_frames_come_in_front_of_what_they_are_made_of() {
+    let net = SimNet::new(6);
+    let (mut a, mut b) = (net.attach(A, 4), net.attach(B, 4));
+    net.set_forger(|frame, random| (random % 2 == 0).then(|| frame[..60].to_vec()));
+    assert_eq!(datagram(&mut a, &mut b).len(), 1, "nobody forges without faults");
+    net.set_faults(Faults { forge_ppm: 1_000_000, ..Faults::NONE });
+    for _ in 0..100 {
+        let got = datagram(&mut a, &mut b);
+        assert!(got.last().is_some_and(Result::is_ok), "the frame itself comes last");
+        assert!(got[..got.len() - 1].iter().all(Result::is_err));
+    }
+    let counts = net.counts();
+    assert!((30..70).contains(&counts.forged), "{counts:?}");
+    assert_eq!(counts.sent, 101 + counts.forged);
+}
+
+#[test]
+fn withheld_buffers_are_not_there() {
+    let net = SimNet::new(6);
+    let (mut a, mut b) = (net.attach(A, 4), net.attach(B, 4));
+    net.withhold(b.endpoint(), 3);
+    for content in 0..3 {
+        send(&mut a, B, content);
+    }
+    let mut got = FrameQueue::new();
+    assert_eq!(b.receive(&mut got, 8), 1, "one is left");
+    assert!(b.frame().is_none());
+    net.withhold(b.endpoint(), 0);
+    assert_eq!(b.receive(&mut got, 8), 2, "what had no buffer waited");
+    assert!(b.frame().is_some());
+}
+
 #[test]
 fn delays_stay_in_their_range() {
     let net = SimNet::new(7);
@@ -192,6 +261,7 @@ fn a_seed_decides_everything() {
         corrupt_ppm: 10_000,
         delay_ns: 100..=3_000,
         reorder_ns: 9_000,
+        ..Faults::NONE
     };
     let first = ten_thousand(8, faults.clone());
     assert_eq!(first, ten_thousand(8, faults.clone()));

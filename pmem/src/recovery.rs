@@ -3,7 +3,8 @@
 
 use crate::fault::{Fault, Missing};
 use crate::format::{
-    Kind, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, record_bytes,
+    Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT,
+    SEGMENT_HEADER_BYTES, record_bytes,
 };
 use crate::planted::{Bug, planted};
 use crate::region::Region;
@@ -221,6 +222,20 @@ impl<R: Region> Wal<R> {
         if !planted(Bug::HalfHeaderLeft) {
             clear_half_written(&mut self.region, self.ready.make_contiguous());
         }
+        if self.possible_loss {
+            for slot in slots {
+                let held = self.segments.iter().find(|segment| segment.slot == *slot);
+                let from = held.map_or(self.base(*slot) + SEGMENT_DATA_AT, |held| held.end);
+                clear_lost(&mut self.region, *slot, from, self.lsn)?;
+            }
+        }
+        if self.possible_loss {
+            for slot in slots {
+                let held = self.segments.iter().find(|segment| segment.slot == *slot);
+                let from = held.map_or(self.base(*slot) + SEGMENT_DATA_AT, |held| held.end);
+                clear_lost(&mut self.region, *slot, from, self.lsn)?;
+            }
+        }
         for slot in slots {
             self.region.sync(self.base(*slot), SEGMENT_DATA_AT as usize)?;
         }
@@ -364,5 +379,27 @@ fn clear_half_written<R: Region>(region: &mut R, free: &[u32]) {
                 region.store(at, &[0; SEGMENT_HEADER_BYTES]);
             }
         }
+    }
+}
+
+/// Zeroes the headers of records in a slot, from address `from` on, that a loss left behind what the log holds: their
+/// segments' headers may be gone, or an older header may stand in front of them again. The log comes to the numbers of those
+/// segments once more, and a later start, which knows of no loss, would take the records for promised ones. Those from
+/// before the log's next `lsn` fit no segment to come.
+fn clear_lost<R: Region>(region: &mut R, slot: u32, from: u64, lsn: u64) -> std::io::Result<()> {
+    let end = (u64::from(slot) + 1) * Region::slot_bytes(region);
+    let mut cleared = None;
+    for at in (from..end).step_by(LINE as usize) {
+        let room = (end - at).min(RECORD_HEADER_BYTES as u64) as usize;
+        let record = RecordHeader::read(region.bytes(at, room));
+        if record.is_some_and(|record| record.lsn.get() >= lsn) {
+            region.store(at, &[0; LINE as usize]);
+            let first = cleared.map_or(at, |(first, _)| first);
+            cleared = Some((first, at + LINE));
+        }
+    }
+    match cleared {
+        Some((first, behind)) => region.sync(first, (behind - first) as usize),
+        None => Ok(()),
     }
 }

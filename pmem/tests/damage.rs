@@ -318,12 +318,56 @@ fn a_reboot_of_a_process_log_may_lose_anything_but_order() {
     log.flip(slot, at + 100);
     loses_from(&log, batch);
 
-    // The header of the second, then of the third segment never reached the disk.
-    for lost in [1, 2] {
+    // The header of the second, then of the third segment never reached the disk, then of both.
+    for lost in [&[1][..], &[2], &[1, 2]] {
         let log = Log::new();
-        let kept = (0..log.history.batches.len()).find(|batch| log.place(*batch).0 == lost);
-        let file = fs::File::options().write(true).open(log.path(lost)).expect("there");
-        file.write_at(&[0; 4096], 0).expect("wiped");
+        let kept = (0..log.history.batches.len()).find(|batch| log.place(*batch).0 == lost[0]);
+        for slot in lost {
+            let file = fs::File::options().write(true).open(log.path(*slot)).expect("there");
+            file.write_at(&[0; 4096], 0).expect("wiped");
+        }
         loses_from(&log, kept.expect("rolled"));
+    }
+}
+
+#[test]
+fn records_that_a_reboot_left_behind_older_headers_do_no_harm() {
+    let log = Log::new();
+    let in_first = (0..log.history.batches.len()).take_while(|batch| log.place(*batch).0 == 0);
+    let kept = in_first.count();
+    let before = log.bytes();
+    // How the log went on before the reboot: segments by number.
+    let mut lost = BTreeMap::new();
+    let mut history = log.history.clone();
+    for start in 0..5 {
+        let (mut wal, _) = log.try_open(config(0)).expect("sound");
+        for _ in 0..200 {
+            history.append(&mut wal, &mut Random(start), 1000).expect("room");
+            wal.barrier();
+            wal.persisted();
+            wal.housekeep(8);
+        }
+        while wal.slots_ready() < 3 {
+            wal.housekeep(64);
+        }
+        drop(wal);
+        for bytes in log.bytes().into_values() {
+            if let Some(header) = SegmentHeader::read(&bytes) {
+                lost.insert(header.sequence.get(), bytes);
+            }
+        }
+    }
+    let later: Vec<u64> = lost.keys().copied().filter(|sequence| *sequence > 3).collect();
+    assert!(later.len() >= 5, "segments {later:?}");
+    for sequence in later {
+        // The reboot kept the second segment's header, records of a later life of its slot, and nothing behind it.
+        for (path, bytes) in &before {
+            fs::write(path, bytes).expect("written");
+        }
+        fs::write(log.path(2), vec![0; SEGMENT as usize]).expect("written");
+        let mut second = before[&log.path(1)].clone();
+        second[4096..].copy_from_slice(&lost[&sequence][4096..]);
+        fs::write(log.path(1), second).expect("written");
+        loses_from(&log, kept);
     }
 }

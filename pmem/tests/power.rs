@@ -109,3 +109,35 @@ fn an_epoch_that_a_reboot_took_is_not_used_again() {
     let again = wal.into_region().after_kill();
     assert_eq!(Wal::open(again, &slots, rebooted).expect("sound").0.epoch(), 2002);
 }
+
+#[test]
+fn power_can_be_lost_before_any_operation() {
+    let mut region = SimRegion::new(1, 4096, 0);
+    region.cut_in(2);
+    region.store(0, &[1; 8]);
+    region.flush(0, 8);
+    assert!(region.take_cut().is_none(), "only two operations were done");
+    region.cut_in(1);
+    region.store(0, &[2; 8]);
+    region.store(0, &[3; 8]);
+    region.store(0, &[4; 8]);
+    let cut = region.take_cut().expect("it was lost before the second store");
+    assert_eq!(cut.after_kill().bytes(0, 8), [2; 8]);
+    assert_eq!(region.bytes(0, 8), [4; 8], "the region itself goes on");
+}
+
+#[test]
+fn nothing_is_durable_while_barriers_hang() {
+    let mut region = SimRegion::new(1, 4096, 0);
+    region.hang(true);
+    region.stream(64, &[1; 64]);
+    let barrier = region.barrier();
+    for _ in 0..10 {
+        assert!(region.completed() < barrier);
+        assert!(!region.is_durable(100, 8), "a word of the line is pending");
+        assert!(region.is_durable(128, 8), "the next line was not touched");
+    }
+    region.hang(false);
+    assert_eq!(region.completed(), barrier);
+    assert!(region.is_durable(64, 64));
+}

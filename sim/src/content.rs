@@ -5,22 +5,41 @@ use mstream_wire::{DEFAULT_MAX_BLOCK_BYTES, Message, message_bytes};
 use crate::random::mix;
 
 /// Which message it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Content {
     /// The publisher's number in the world.
-    pub(crate) actor: u32,
-    /// Its life: which of its clients made the message.
+    pub(crate) actor: u16,
+    /// The stream it was published to.
+    pub(crate) stream: u16,
+    /// The publisher's life: which of its clients made the message.
     pub(crate) life: u32,
-    /// Counts the publisher's messages from 1. With a name, this is the sequence.
+    /// Counts the publisher's messages in the stream from 1. With a name, this is the sequence.
     pub(crate) serial: u64,
 }
 
-/// Bytes of actor, life and serial at the start of each payload.
+/// Bytes of actor, stream, life and serial at the start of each payload.
 const LABEL: usize = 16;
+/// The longest key and headers.
+const KEY: usize = 12;
+const HEADERS: usize = 10;
+
+/// Room in which a message is written.
+pub(crate) struct Draft {
+    key: [u8; KEY],
+    headers: [u8; HEADERS],
+    payload: [u8; DEFAULT_MAX_BLOCK_BYTES],
+}
+
+impl Draft {
+    pub(crate) fn new() -> Draft {
+        Draft { key: [0; KEY], headers: [0; HEADERS], payload: [0; DEFAULT_MAX_BLOCK_BYTES] }
+    }
+}
 
 impl Content {
     fn hash(self) -> u64 {
-        mix(mix(u64::from(self.actor) << 32 | u64::from(self.life)) ^ self.serial)
+        let who = u64::from(self.actor) << 48 | u64::from(self.stream) << 32;
+        mix(mix(who | u64::from(self.life)) ^ self.serial)
     }
 
     /// Lengths of key, headers and payload.
@@ -37,43 +56,66 @@ impl Content {
     }
 
     fn fill(bytes: &mut [u8], mut state: u64) {
-        for chunk in bytes.chunks_mut(8) {
+        let (words, rest) = bytes.as_chunks_mut();
+        for word in words {
             state = mix(state);
-            chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+            *word = state.to_le_bytes();
         }
+        rest.copy_from_slice(&mix(state).to_le_bytes()[..rest.len()]);
+    }
+
+    fn filled(bytes: &[u8], mut state: u64) -> bool {
+        let (words, rest) = bytes.as_chunks();
+        let same = words.iter().all(|word| {
+            state = mix(state);
+            u64::from_le_bytes(*word) == state
+        });
+        same && rest == &mix(state).to_le_bytes()[..rest.len()]
+    }
+
+    fn label(self) -> [u8; LABEL] {
+        let mut label = [0; LABEL];
+        label[..2].copy_from_slice(&self.actor.to_le_bytes());
+        label[2..4].copy_from_slice(&self.stream.to_le_bytes());
+        label[4..8].copy_from_slice(&self.life.to_le_bytes());
+        label[8..].copy_from_slice(&self.serial.to_le_bytes());
+        label
     }
 
     /// Key, headers and payload.
-    pub(crate) fn parts(self) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    pub(crate) fn write(self, draft: &mut Draft) -> (&[u8], &[u8], &[u8]) {
         let (key, headers, payload) = self.lengths();
-        let (mut key, mut headers, mut payload) =
-            (vec![0; key], vec![0; headers], vec![0; payload]);
-        Content::fill(&mut key, self.hash() ^ 1);
-        Content::fill(&mut headers, self.hash() ^ 2);
-        payload[..4].copy_from_slice(&self.actor.to_le_bytes());
-        payload[4..8].copy_from_slice(&self.life.to_le_bytes());
-        payload[8..LABEL].copy_from_slice(&self.serial.to_le_bytes());
+        let parts = (&mut draft.key[..key], &mut draft.headers[..headers], &mut draft.payload);
+        let (key, headers, payload) = (parts.0, parts.1, &mut parts.2[..payload]);
+        Content::fill(key, self.hash() ^ 1);
+        Content::fill(headers, self.hash() ^ 2);
+        payload[..LABEL].copy_from_slice(&self.label());
         Content::fill(&mut payload[LABEL..], self.hash() ^ 3);
         (key, headers, payload)
     }
 
     /// Which message this is, if every byte of it is right.
     pub(crate) fn read(message: &Message<'_>) -> Option<Content> {
-        let (label, _) = message.payload.split_first_chunk::<LABEL>()?;
-        let label = u128::from_le_bytes(*label);
+        let label = u128::from_le_bytes(*message.payload.first_chunk()?);
         let content = Content {
-            actor: label as u32,
+            actor: label as u16,
+            stream: (label >> 16) as u16,
             life: (label >> 32) as u32,
             serial: (label >> 64) as u64,
         };
-        let (key, headers, payload) = content.parts();
-        let same = key == message.key && headers == message.headers && payload == message.payload;
+        let (key, headers, payload) = content.lengths();
+        let same = message.key.len() == key
+            && message.headers.len() == headers
+            && message.payload.len() == payload
+            && Content::filled(message.key, content.hash() ^ 1)
+            && Content::filled(message.headers, content.hash() ^ 2)
+            && Content::filled(&message.payload[LABEL..], content.hash() ^ 3);
         same.then_some(content)
     }
 }
 
 impl std::fmt::Display for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}", self.actor, self.life, self.serial)
+        write!(f, "{}/{}/{} of stream {}", self.actor, self.life, self.serial, self.stream)
     }
 }

@@ -34,14 +34,42 @@ kinds! {
     Delay = "delay",
     /// Bits flip on the way.
     Corrupt = "corrupt",
+    /// Bits flip on the way, and IP and UDP checksums are made to fit again.
+    CorruptAbove = "corrupt-above",
+    /// Somebody else sends datagrams for others: with another token, or from another address.
+    Forgery = "forgery",
     /// A path in one direction is cut for a while.
     Cut = "cut",
+    /// A path in one direction takes long for a while.
+    Clog = "clog",
     /// Barriers complete some polls later.
     LateBarrier = "late-barrier",
+    /// No barrier completes for a while, until the log takes nothing more.
+    FullLog = "full-log",
+    /// No segment is made for a while.
+    NoSegments = "no-segments",
+    /// The shard's port has next to no buffers for a while.
+    NoBuffers = "no-buffers",
     /// The process is killed and started again.
     Kill = "kill",
-    /// Power is lost and the process started again.
+    /// Power is lost between two polls, and the process started again.
     PowerCut = "power-cut",
+    /// Power is lost in the midst of a poll, before any of the log's stores, flushes and barriers.
+    TornPoll = "torn-poll",
+    /// The machine of a log of level `process` is booted: anything that was not synced may be gone.
+    Reboot = "reboot",
+    /// The shard is not polled for a while.
+    ShardStall = "shard-stall",
+    /// A publisher is not polled for a while.
+    ClientStall = "client-stall",
+    /// The shard or a client dies while the client is set up.
+    SetUpKill = "set-up-kill",
+    /// The shard's wall clock is set to another time.
+    ClockJump = "clock-jump",
+    /// The clocks of shard and clients do not run equally fast.
+    Drift = "drift",
+    /// Streams are created and deleted.
+    Streams = "streams",
     /// A client dies and comes back.
     ClientRestart = "client-restart",
     /// A publisher's new life begins while the old one still runs.
@@ -50,6 +78,24 @@ kinds! {
     SlowReader = "slow-reader",
     /// A subscriber moves to another place.
     Seek = "seek",
+}
+
+impl Kind {
+    /// True when it happens now and then, and not to frames, barriers or clocks all the time.
+    pub(crate) fn is_event(self) -> bool {
+        !matches!(
+            self,
+            Kind::Loss
+                | Kind::Duplicate
+                | Kind::Reorder
+                | Kind::Delay
+                | Kind::Corrupt
+                | Kind::CorruptAbove
+                | Kind::Forgery
+                | Kind::LateBarrier
+                | Kind::Drift
+        )
+    }
 }
 
 /// The kinds of faults that a world may have.
@@ -75,21 +121,30 @@ impl Mix {
     /// All of these kinds, or for three seeds in four a random part of them, so that each is also seen
     /// without the others.
     pub(crate) fn pick(self, random: &mut Random) -> Mix {
-        if random.one_in(4) || self.0.count_ones() == 1 {
-            self
-        } else {
-            Mix(self.0 & random.next() as u32)
-        }
+        let (whole, part) = (random.one_in(4), random.next() as u32);
+        if whole || self.0.count_ones() == 1 { self } else { Mix(self.0 & part) }
+    }
+
+    /// All but one of these kinds.
+    pub(crate) fn without(self, kind: Kind) -> Mix {
+        Mix(self.0 & !(1 << kind as u8))
     }
 
     /// How paths misbehave under this mix.
     pub(crate) fn network(self, random: &mut Random) -> Faults {
-        let mut rate =
-            |kind, most| if self.has(kind) { random.within(1_000..=most) as u32 } else { 0 };
-        let loss_ppm = rate(Kind::Loss, 200_000);
+        // Drawn whether it is used or not: another mix changes nothing else.
+        let mut rate = |kind, most| {
+            let drawn = random.within(1_000..=most) as u32;
+            if self.has(kind) { drawn } else { 0 }
+        };
+        let loss_ppm = rate(Kind::Loss, 300_000);
         let duplicate_ppm = rate(Kind::Duplicate, 200_000);
         let reorder_ppm = rate(Kind::Reorder, 200_000);
-        let corrupt_ppm = rate(Kind::Corrupt, 100_000);
+        let (below, above) = (rate(Kind::Corrupt, 100_000), rate(Kind::CorruptAbove, 100_000));
+        let forge_ppm = rate(Kind::Forgery, 100_000);
+        let corrupt_ppm = below + above;
+        let mend_ppm = (u64::from(above) * 1_000_000).checked_div(corrupt_ppm.into()).unwrap_or(0);
+        let mend_ppm = mend_ppm as u32;
         let delay_ns = match random.below(3) {
             _ if !self.has(Kind::Delay) => 0..=0,
             0 => 1_000..=20_000,
@@ -102,7 +157,16 @@ impl Mix {
             1 => 50_000_000,
             _ => 500_000,
         };
-        Faults { loss_ppm, duplicate_ppm, reorder_ppm, corrupt_ppm, delay_ns, reorder_ns }
+        Faults {
+            loss_ppm,
+            duplicate_ppm,
+            reorder_ppm,
+            corrupt_ppm,
+            mend_ppm,
+            forge_ppm,
+            delay_ns,
+            reorder_ns,
+        }
     }
 }
 
@@ -168,7 +232,9 @@ impl Injected {
         self.note(Kind::Loss, counts.lost);
         self.note(Kind::Duplicate, counts.duplicated);
         self.note(Kind::Reorder, counts.reordered);
-        self.note(Kind::Corrupt, counts.corrupted);
+        self.note(Kind::Corrupt, counts.corrupted - counts.mended);
+        self.note(Kind::CorruptAbove, counts.mended);
+        self.note(Kind::Forgery, counts.forged);
         self.note(Kind::Cut, counts.cut);
         self.note(Kind::Delay, if delays { counts.delivered } else { 0 });
     }

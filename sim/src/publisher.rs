@@ -1,43 +1,59 @@
-//! A publisher: publishes what it may, and tells the oracle what it was told.
+//! A publisher: publishes what it may, and what it is told is looked at.
 
 use std::collections::VecDeque;
 
 use mstream_client::{
-    Addresses, Client, Ended, Event, Identity, PublicationConfig, PublicationId, PublishError,
+    Client, Ended, Event, Identity, Lost, PublicationConfig, PublicationId, PublishError,
     SessionConfig, SessionId,
 };
 use mstream_nic::Port;
 use mstream_nic::sim::Endpoint;
 use mstream_wire::Code;
 
-use crate::content::Content;
-use crate::oracle::{Oracle, ensure};
+use crate::catalogue::stream_name;
+use crate::clients::{Attached, Pace};
+use crate::content::{Content, Draft};
+use crate::history::History;
+use crate::invariants::{Broken, Check, diverged, ensure, order, told};
 use crate::random::Random;
-use crate::server::stream_name;
 use crate::trace::Trace;
 
 /// What does not change over a publisher's lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Role {
-    pub(crate) actor: u32,
+    pub(crate) actor: u16,
     /// Publishes under the id that is its number; otherwise anonymously.
     pub(crate) named: bool,
     pub(crate) stream: u32,
+}
+
+/// How a publisher's client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// A newer life of it exists.
+    Fenced,
+    /// Its stream was deleted.
+    Deleted,
+    /// The log lost what was acknowledged.
+    Diverged,
 }
 
 pub(crate) struct Publisher<P: Port> {
     pub(crate) role: Role,
     pub(crate) life: u32,
     pub(crate) endpoint: Endpoint,
+    pub(crate) pace: Pace,
     client: Client<P>,
     publication: PublicationId,
     /// Last serial of an anonymous publisher.
     serial: u64,
     /// Sequence and serial of an anonymous publisher's messages that are not acknowledged.
     waiting: VecDeque<(u64, u64)>,
-    pub(crate) fenced: bool,
+    pub(crate) over: Option<Over>,
     pub(crate) opened: bool,
     largest_burst: u64,
+    notes: Vec<Note>,
+    draft: Box<Draft>,
 }
 
 /// What a client said, without borrowing from it.
@@ -47,7 +63,9 @@ enum Note {
     Acknowledged { sequence: u64, offset: u64 },
     Unknown(u64),
     Fenced,
-    Lost(mstream_client::Lost),
+    Deleted,
+    Diverged { acknowledged: u64, stored: u64 },
+    Lost(Lost),
     Delayed,
     Wrong(String),
 }
@@ -62,6 +80,10 @@ fn note(event: Event<'_>) -> Note {
         Event::Delayed { .. } => Note::Delayed,
         Event::SessionFailed { code: Code::Fenced, .. }
         | Event::PublicationEnded { why: Ended::Session(Code::Fenced), .. } => Note::Fenced,
+        Event::PublicationEnded { why: Ended::Refused(Code::UnknownStream), .. } => Note::Deleted,
+        Event::PublicationEnded { why: Ended::Diverged { acknowledged, stored }, .. } => {
+            Note::Diverged { acknowledged, stored }
+        }
         other => Note::Wrong(format!("{other:?}")),
     }
 }
@@ -71,9 +93,10 @@ impl<P: Port> Publisher<P> {
         role: Role,
         life: u32,
         serial: u64,
-        (endpoint, port, addresses): (Endpoint, P, Addresses),
+        attached: Attached<P>,
         random: &mut Random,
     ) -> Publisher<P> {
+        let Attached { endpoint, port, addresses, pace } = attached;
         let mut client = Client::new(port, addresses, random.key());
         let identity =
             if role.named { Identity::Publisher(role.actor.into()) } else { Identity::Anonymous };
@@ -90,13 +113,16 @@ impl<P: Port> Publisher<P> {
             role,
             life,
             endpoint,
+            pace,
             client,
             publication,
             serial,
             waiting: VecDeque::new(),
-            fenced: false,
+            over: None,
             opened: false,
             largest_burst: random.within(1..=30),
+            notes: Vec::new(),
+            draft: Box::new(Draft::new()),
         }
     }
 
@@ -105,21 +131,30 @@ impl<P: Port> Publisher<P> {
     }
 
     fn content(&self, serial: u64) -> Content {
-        Content { actor: self.role.actor, life: self.life, serial }
+        let Role { actor, stream, .. } = self.role;
+        Content { actor, stream: stream as u16, life: self.life, serial }
     }
 
     /// Publishes a random number of messages, as far as the client takes them.
-    pub(crate) fn publish(&mut self, random: &mut Random, trace: &mut Trace) -> Result<(), String> {
+    pub(crate) fn publish(&mut self, random: &mut Random, trace: &mut Trace) -> Check {
         let wanted = random.within(1..=self.largest_burst);
+        let flushes = !random.one_in(3);
+        if self.over.is_some() {
+            return Ok(());
+        }
         let mut taken = 0;
         for _ in 0..wanted {
             let next = self.client.sequences(self.publication).1;
             let serial = if self.role.named { next } else { self.serial + 1 };
             let content = self.content(serial);
-            let (key, headers, payload) = content.parts();
-            match self.client.publish(self.publication, &key, &headers, &payload) {
+            let (key, headers, payload) = content.write(&mut self.draft);
+            match self.client.publish(self.publication, key, headers, payload) {
                 Ok(sequence) => {
-                    ensure!(sequence == next, "{content} got sequence {sequence}, not {next}");
+                    ensure!(
+                        told::NAME,
+                        sequence == next,
+                        "{content} got sequence {sequence}, not {next}"
+                    );
                     taken += 1;
                     if !self.role.named {
                         self.serial = serial;
@@ -127,14 +162,15 @@ impl<P: Port> Publisher<P> {
                     }
                 }
                 Err(PublishError::BackPressured | PublishError::NotConnected) => break,
-                Err(PublishError::Fenced) if self.fenced => break,
-                Err(error) => return Err(format!("{content} was not taken: {error}")),
+                Err(error) => {
+                    return Err(told::wrong(format_args!("{content}"), error));
+                }
             }
         }
         if taken > 0 {
             trace.line(format_args!("publisher {} took {taken}", self.role.actor));
         }
-        if !random.one_in(3) {
+        if flushes {
             self.client.flush();
         }
         Ok(())
@@ -145,90 +181,111 @@ impl<P: Port> Publisher<P> {
         self.client.flush();
     }
 
-    /// Polls the client and checks what it says. True when a message became acknowledged.
-    pub(crate) fn poll(&mut self, oracle: &mut Oracle, trace: &mut Trace) -> Result<bool, String> {
-        let mut notes = Vec::new();
-        self.client.poll(trace.now_ns, |event| notes.push(note(event)));
+    /// Polls the client and looks at what it says. True when a message became acknowledged.
+    pub(crate) fn poll(
+        &mut self,
+        history: &mut History,
+        trace: &mut Trace,
+    ) -> Result<bool, Broken> {
+        let mut notes = std::mem::take(&mut self.notes);
+        self.client.poll(self.pace.time(trace.now_ns), |event| notes.push(note(event)));
         let mut acknowledged = false;
-        for note in notes {
-            self.told(note, oracle, trace, &mut acknowledged)?;
+        for note in notes.drain(..) {
+            self.told(note, history, trace, &mut acknowledged)?;
         }
+        self.notes = notes;
         Ok(acknowledged)
     }
 
     fn told(
         &mut self,
         note: Note,
-        oracle: &mut Oracle,
+        history: &mut History,
         trace: &mut Trace,
         acknowledged: &mut bool,
-    ) -> Result<(), String> {
-        let Role { actor, named, stream } = self.role;
+    ) -> Check {
+        let (Role { actor, named, stream }, life) = (self.role, self.life);
         match note {
             Note::Opened { publisher } => {
-                trace.line(format_args!("publisher {actor}/{} open as {publisher:#x}", self.life));
+                trace.line(format_args!("publisher {actor}/{life} open as {publisher:#x}"));
                 self.opened = true;
-                oracle.opened(actor, publisher)
+                history.opened(actor, publisher)
             }
             Note::Stored(sequence) => {
-                trace.line(format_args!("publisher {actor}/{} has {sequence} stored", self.life));
-                if named { oracle.stored(actor, sequence) } else { Ok(()) }
+                trace.line(format_args!("publisher {actor}/{life} has {sequence} stored"));
+                // An older life may be told late what was so before the newer one published.
+                let newest = history.life(actor) == life;
+                if named && newest { history.stored(actor, stream, sequence) } else { Ok(()) }
             }
             Note::Acknowledged { sequence, offset } => {
                 *acknowledged = true;
                 trace.line(format_args!(
-                    "publisher {actor}/{} acknowledged {sequence} below {offset}",
-                    self.life
+                    "publisher {actor}/{life} acknowledged {sequence} below {offset}"
                 ));
-                let mut serial = sequence;
-                if !named {
-                    let mut last = None;
-                    while self.waiting.front().is_some_and(|(waits, _)| *waits <= sequence) {
-                        last = self.waiting.pop_front();
-                    }
-                    let Some((_, waited)) = last.filter(|(waits, _)| *waits == sequence) else {
-                        return Err(format!("{actor}: sequence {sequence} was acknowledged twice"));
-                    };
-                    serial = waited;
-                }
-                oracle.acknowledged(stream, self.content(serial), offset)
+                let serial = if named { sequence } else { self.serial_of(sequence)? };
+                history.acknowledged(stream, self.content(serial), offset)
             }
             Note::Unknown(last) => {
                 trace.line(format_args!("publisher {actor}: outcome up to {last} unknown"));
-                ensure!(!named, "publisher {actor} has a name and an unknown outcome");
+                let waits = self.waiting.back().is_some_and(|(sequence, _)| *sequence == last);
                 ensure!(
-                    self.waiting.back().is_some_and(|(sequence, _)| *sequence == last),
+                    told::NAME,
+                    !named && waits,
                     "publisher {actor} was told of other unknown outcomes than it has"
                 );
                 self.waiting.clear();
                 Ok(())
             }
             Note::Lost(why) => {
-                trace.line(format_args!(
-                    "publisher {actor}/{} lost its session: {why:?}",
-                    self.life
-                ));
+                trace.line(format_args!("publisher {actor}/{life} lost its session: {why:?}"));
                 Ok(())
             }
             Note::Fenced => {
-                trace.line(format_args!("publisher {actor}/{} fenced", self.life));
-                self.fenced = true;
-                ensure!(
-                    oracle.life(actor) > self.life,
-                    "publisher {actor}/{} was fenced and is the newest life",
-                    self.life
-                );
-                Ok(())
+                trace.line(format_args!("publisher {actor}/{life} fenced"));
+                self.over.get_or_insert(Over::Fenced);
+                // Where the records of both lives were lost, the one that claims last is the newest.
+                if history.losses > 0 {
+                    return Ok(());
+                }
+                order::fenced(actor, life, history.life(actor))
+            }
+            Note::Deleted => {
+                trace.line(format_args!("publisher {actor}/{life}: stream {stream} deleted"));
+                self.over.get_or_insert(Over::Deleted);
+                let who = format_args!("publisher {actor}/{life}");
+                told::unknown(who, stream, history.is_deleted(stream))
+            }
+            Note::Diverged { acknowledged, stored } => {
+                trace.line(format_args!(
+                    "publisher {actor}/{life} diverged: {acknowledged} acknowledged, {stored} stored"
+                ));
+                self.over.get_or_insert(Over::Diverged);
+                diverged::said(format_args!("publisher {actor}/{life}"), history.losses)
             }
             Note::Delayed => Ok(()),
-            Note::Wrong(event) => Err(format!("publisher {actor}/{}: {event}", self.life)),
+            Note::Wrong(event) => Err(told::wrong(format_args!("publisher {actor}/{life}"), event)),
+        }
+    }
+
+    /// The serial of an anonymous publisher's message that was acknowledged.
+    fn serial_of(&mut self, sequence: u64) -> Result<u64, Broken> {
+        let mut last = None;
+        while self.waiting.front().is_some_and(|(waits, _)| *waits <= sequence) {
+            last = self.waiting.pop_front();
+        }
+        match last.filter(|(waits, _)| *waits == sequence) {
+            Some((_, serial)) => Ok(serial),
+            None => {
+                let who = format_args!("publisher {}", self.role.actor);
+                Err(told::wrong(who, format_args!("sequence {sequence} was acknowledged twice")))
+            }
         }
     }
 
     /// Everything that was taken is acknowledged.
     pub(crate) fn is_settled(&self) -> bool {
         let (acknowledged, next) = self.client.sequences(self.publication);
-        self.fenced || (self.client.is_open(self.publication) && acknowledged + 1 == next)
+        self.over.is_some() || (self.client.is_open(self.publication) && acknowledged + 1 == next)
     }
 
     pub(crate) fn close(&mut self) {

@@ -1,20 +1,24 @@
-//! The appliance of a world: one shard in its poll loop, which can be killed or lose its power.
+//! The appliance of a world: one shard in its poll loop, which can be killed or lose its power, and who makes its segments.
 
-use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use mstream_dataplane::{
-    Clock, Limits, Now, PollLoop, PortAddress, PublisherEntry, Shard, ShardConfig, Status,
-    StreamEntry, StreamRules,
+    Clock, Command, Limits, Now, PollLoop, PortAddress, PublisherEntry, Reply, Shard, ShardConfig,
+    Status,
 };
 use mstream_nic::Port;
 use mstream_nic::sim::{Endpoint, SimNet};
+use mstream_pmem::recovery::RecoveryError;
+use mstream_pmem::region::{Level, Region};
 use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 
+use crate::catalogue::{Catalogue, MOST_STREAMS};
+use crate::clock::VirtualClock;
+use crate::faults::{Kind, Mix};
+use crate::invariants::{Broken, kept};
 use crate::parts::Parts;
 use crate::random::Random;
 
@@ -28,29 +32,10 @@ pub(crate) const SHARD_UDP_PORT: u16 = 7500;
 const SEGMENT: u64 = 64 * 1024;
 /// Sessions that are not heard end after this long, in milliseconds.
 pub(crate) const SESSION_TIMEOUT_MS: u32 = 3_000;
-
-/// A clock that stands still until it is set.
-#[derive(Clone, Debug, Default)]
-pub struct VirtualClock(Rc<Cell<u64>>);
-
-impl VirtualClock {
-    /// The time, in nanoseconds from the world's beginning.
-    pub fn ns(&self) -> u64 {
-        self.0.get()
-    }
-
-    /// Sets the time.
-    pub fn set(&self, ns: u64) {
-        self.0.set(ns);
-    }
-}
-
-impl Clock for VirtualClock {
-    fn now(&mut self) -> Now {
-        let mono_ns = self.ns();
-        Now { mono_ns, wall_ns: 1_700_000_000_000_000_000 + mono_ns }
-    }
-}
+/// Publishers that may ever have a name.
+const MOST_PUBLISHERS: u16 = 8;
+/// Commands and replies that may wait.
+const COMMANDS: usize = 64;
 
 type Loop<X> = PollLoop<<X as Parts>::ShardPort, <X as Parts>::Region, VirtualClock>;
 pub(crate) type TheShard<X> = Shard<<X as Parts>::Region, <<X as Parts>::ShardPort as Port>::Frame>;
@@ -58,17 +43,25 @@ pub(crate) type TheShard<X> = Shard<<X as Parts>::Region, <<X as Parts>::ShardPo
 /// How the appliance is made; the same for all its lives.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerConfig {
-    pub(crate) streams: u32,
-    pub(crate) publishers: u32,
     pub(crate) limits: Limits,
     /// VLAN of the whole network.
     pub(crate) vlan: Option<u16>,
+    /// What its region promises.
+    pub(crate) level: Level,
+    /// Buffers of its port.
+    pub(crate) frames: usize,
     slots: u32,
-    frames: usize,
+    /// Slots that exist from the beginning.
+    first_slots: u32,
+    /// How long making another takes.
+    make_ns: u64,
+    window_bytes: u64,
+    /// Polls after which a barrier completes.
+    pub(crate) barrier_polls: u64,
 }
 
 impl ServerConfig {
-    pub(crate) fn draw(streams: u32, publishers: u32, random: &mut Random) -> ServerConfig {
+    pub(crate) fn draw(mix: Mix, random: &mut Random) -> ServerConfig {
         let limits = Limits {
             sessions: 64,
             publications: 64,
@@ -79,59 +72,99 @@ impl ServerConfig {
             session_timeout_ms: SESSION_TIMEOUT_MS,
             ..Limits::default()
         };
+        let slots = random.within(6..=12) as u32;
+        let (few, media, process) = (random.one_in(2), random.one_in(4), random.one_in(3));
+        let late = random.within(1..=20);
+        let level = match () {
+            () if mix.has(Kind::Reboot) && (process || mix == Mix::only(Kind::Reboot)) => {
+                Level::Process
+            }
+            () if media => Level::MediaSync,
+            () => Level::Pmem,
+        };
         ServerConfig {
-            streams,
-            publishers,
             limits,
-            slots: random.within(6..=12) as u32,
-            frames: random.within(128..=512) as usize,
             vlan: random.one_in(4).then(|| random.within(1..=4094) as u16),
+            level,
+            frames: random.within(128..=512) as usize,
+            slots,
+            first_slots: if few || mix.has(Kind::NoSegments) { 1 } else { slots },
+            make_ns: random.within(0..=50_000_000),
+            window_bytes: random.within(4..=64) * 1024,
+            barrier_polls: if mix.has(Kind::LateBarrier) { late } else { 0 },
         }
     }
 
-    /// A region without a log, whose barriers complete `delay` polls later.
-    pub(crate) fn region(&self, delay: u64, random: &mut Random) -> SimRegion {
-        let window = random.within(4..=64) * 1024;
-        SimRegion::new(self.slots, SEGMENT, delay).with_window(window)
+    /// A region without a log.
+    fn region(&self) -> SimRegion {
+        SimRegion::new(self.slots, SEGMENT, self.barrier_polls)
+            .with_window(self.window_bytes)
+            .with_level(self.level)
     }
 
-    /// Opens the log in a region.
-    pub(crate) fn open<R: mstream_pmem::region::Region>(
+    /// Opens the log in a region of which the first `slots` slots exist. A new one gets `names`: its id and its secret.
+    pub(crate) fn open<R: Region>(
         &self,
         region: R,
+        slots: u32,
+        boot: u8,
+        names: [[u8; 16]; 2],
         now: Now,
-    ) -> Result<Wal<R>, String> {
+    ) -> Result<Wal<R>, RecoveryError> {
         let config = WalConfig {
             shard: 0,
-            new_log_id: [9; 16],
-            new_secret: [0x5e; 16],
-            boot_id: [1; 16],
-            tables: TableLimits { streams: 4, publications: 128, publishers: 8 },
+            new_log_id: names[0],
+            new_secret: names[1],
+            boot_id: [boot; 16],
+            tables: TableLimits {
+                streams: MOST_STREAMS + 1,
+                publications: 128,
+                publishers: MOST_PUBLISHERS.into(),
+            },
             ready_segments: 1,
             time_ns: now.wall_ns,
         };
-        let slots: Vec<u32> = (0..self.slots).collect();
-        let opened = Wal::open(region, &slots, config).map_err(|error| error.to_string())?;
-        Ok(opened.0)
+        let slots: Vec<u32> = (0..slots).collect();
+        Wal::open(region, &slots, config).map(|(wal, _)| wal)
     }
 }
 
-/// Stream ids are 1 and up; publisher ids too.
-pub(crate) fn stream_name(stream: u32) -> String {
-    format!("stream-{stream}")
+/// A process that runs.
+struct Running<X: Parts> {
+    poll: Loop<X>,
+    endpoint: Endpoint,
+    commands: Arc<ArrayQueue<Command>>,
+    replies: Arc<ArrayQueue<Reply>>,
 }
 
 pub(crate) struct Server<X: Parts> {
     config: ServerConfig,
-    running: Option<Loop<X>>,
-    endpoint: Option<Endpoint>,
+    running: Option<Running<X>>,
     /// What the medium holds while nothing runs.
     medium: Option<SimRegion>,
+    /// Slots that exist.
+    slots: u32,
+    /// A slot that is being made is ready at this time.
+    making_until: Option<u64>,
+    /// No slot is made before this time.
+    pub(crate) makes_from: u64,
+    /// Counts boots of the machine.
+    boots: u8,
+}
+
+/// How a start ended.
+pub(crate) enum Started {
+    /// The process runs; the log may have lost something.
+    Runs { loss: bool },
+    /// So many wipes were lost in reboots that the log seems to be full: an operator has to make room.
+    NoRoom,
 }
 
 impl<X: Parts> Server<X> {
-    pub(crate) fn new(config: ServerConfig, region: SimRegion) -> Server<X> {
-        Server { config, running: None, endpoint: None, medium: Some(region) }
+    pub(crate) fn new(config: ServerConfig) -> Server<X> {
+        let (medium, slots) = (Some(config.region()), config.first_slots);
+        let (running, making_until, makes_from) = (None, None, 0);
+        Server { config, running, medium, slots, making_until, makes_from, boots: 1 }
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
@@ -139,11 +172,22 @@ impl<X: Parts> Server<X> {
     }
 
     pub(crate) fn shard(&self) -> Option<&TheShard<X>> {
-        self.running.as_ref().map(PollLoop::shard)
+        self.running.as_ref().map(|running| running.poll.shard())
+    }
+
+    /// The region in use.
+    pub(crate) fn region(&self) -> Option<&SimRegion> {
+        self.shard().map(|shard| X::inner(shard.wal().region()))
     }
 
     pub(crate) fn endpoint(&self) -> Option<Endpoint> {
-        self.endpoint
+        self.running.as_ref().map(|running| running.endpoint)
+    }
+
+    /// Buffers of the port that are out.
+    pub(crate) fn frames_out(&self) -> usize {
+        let ports = self.running.as_ref().map_or(&[][..], |running| running.poll.ports());
+        ports.iter().map(Port::frames_out).sum()
     }
 
     /// Starts the process on what the medium holds.
@@ -152,17 +196,30 @@ impl<X: Parts> Server<X> {
         parts: &mut X,
         net: &SimNet,
         clock: &VirtualClock,
+        catalogue: &Catalogue,
         random: &mut Random,
-    ) -> Result<(), String> {
-        let Some(region) = self.medium.take() else { return Ok(()) };
+    ) -> Result<Started, Broken> {
+        let Some(region) = self.medium.take() else { return Ok(Started::NoRoom) };
         let mut clock = clock.clone();
         let now = clock.now();
-        let wal = self.config.open(parts.region(region), now)?;
+        // A start takes a segment: one is made for it while there may be more.
+        self.slots = self.next_slots();
+        self.making_until = None;
+        let names = [random.key(), random.key()];
+        let opened = self.config.open(parts.region(region), self.slots, self.boots, names, now);
+        let wal = match opened {
+            Ok(wal) => wal,
+            Err(RecoveryError::NoFreeSegment { .. }) if self.boots > 1 => {
+                return Ok(Started::NoRoom);
+            }
+            Err(error) => return Err(does_not_open(&error)),
+        };
+        let loss = wal.possible_loss();
         let port = net.attach(SHARD_MAC, self.config.frames);
-        self.endpoint = Some(port.endpoint());
+        let endpoint = port.endpoint();
         let port = parts.shard_port(port);
         let entry =
-            |id: u32| PublisherEntry { id: id.into(), name: format!("publisher-{id}").into() };
+            |id: u16| PublisherEntry { id: id.into(), name: format!("publisher-{id}").into() };
         let config = ShardConfig {
             ports: vec![PortAddress {
                 mac: SHARD_MAC,
@@ -173,39 +230,91 @@ impl<X: Parts> Server<X> {
             }],
             udp_port: SHARD_UDP_PORT,
             limits: self.config.limits,
-            streams: (1..=self.config.streams)
-                .map(|id| StreamEntry {
-                    id: id.into(),
-                    name: stream_name(id).into(),
-                    rules: StreamRules::default(),
-                })
-                .collect(),
-            publishers: (1..=self.config.publishers).map(entry).collect(),
+            streams: catalogue.entries(),
+            publishers: (1..=MOST_PUBLISHERS).map(entry).collect(),
             secret: random.key(),
         };
-        let shard = Shard::new(config, wal, now).map_err(|error| error.to_string())?;
-        let (commands, replies) = (Arc::new(ArrayQueue::new(1)), Arc::new(ArrayQueue::new(1)));
+        let shard = Shard::new(config, wal, now).map_err(|error| does_not_open(&error))?;
+        let commands = Arc::new(ArrayQueue::new(COMMANDS));
+        let replies = Arc::new(ArrayQueue::new(COMMANDS));
+        let (taken, answered) = (Arc::clone(&commands), Arc::clone(&replies));
         let status = Arc::new(Status::new(1));
-        self.running = Some(PollLoop::new(vec![port], shard, clock, commands, replies, status));
-        Ok(())
+        let poll = PollLoop::new(vec![port], shard, clock, taken, answered, status);
+        self.running = Some(Running { poll, endpoint, commands, replies });
+        Ok(Started::Runs { loss })
+    }
+
+    fn next_slots(&self) -> u32 {
+        (self.slots + 1).min(self.config.slots)
     }
 
     pub(crate) fn poll(&mut self) -> u64 {
-        self.running.as_mut().map_or(0, PollLoop::poll)
+        self.running.as_mut().map_or(0, |running| running.poll.poll())
+    }
+
+    /// Tells the shard something; false when it does not run or has too much to do.
+    pub(crate) fn command(&mut self, command: Command) -> bool {
+        self.running.as_ref().is_some_and(|running| running.commands.push(command).is_ok())
+    }
+
+    /// The shard's next answer.
+    pub(crate) fn reply(&mut self) -> Option<Reply> {
+        self.running.as_ref()?.replies.pop()
+    }
+
+    /// Makes slots that the log asks for, one at a time. True when one is asked for and none is made.
+    pub(crate) fn make_slots(&mut self, now_ns: u64) -> bool {
+        let Some(running) = &self.running else { return false };
+        match self.making_until {
+            Some(until) if now_ns >= until => {
+                self.making_until = None;
+                if running.commands.push(Command::SlotReady(self.slots)).is_ok() {
+                    self.slots += 1;
+                }
+                false
+            }
+            Some(_) => false,
+            None => {
+                let wants = running.poll.shard().wal().slots_wanted() > 0
+                    && running.commands.is_empty()
+                    && self.slots < self.config.slots;
+                if wants && now_ns >= self.makes_from {
+                    self.making_until = Some(now_ns + self.config.make_ns);
+                }
+                wants && now_ns < self.makes_from
+            }
+        }
+    }
+
+    /// The log as a start would find it now, if power were lost and `survives` said what is left.
+    pub(crate) fn as_if_cut(
+        &self,
+        now: Now,
+        survives: impl FnOnce(&SimRegion) -> SimRegion,
+    ) -> Result<Option<Wal<SimRegion>>, Broken> {
+        let Some(region) = self.region() else { return Ok(None) };
+        let names = [[9; 16], [0x5e; 16]];
+        let slots = self.next_slots();
+        let opened = self.config.open(survives(region), slots, self.boots, names, now);
+        opened.map(Some).map_err(|error| does_not_open(&error))
     }
 
     /// Ends the process; `medium` says what its region leaves behind.
-    pub(crate) fn stop(&mut self, medium: impl FnOnce(&SimRegion) -> SimRegion) {
+    pub(crate) fn stop(&mut self, boots: bool, medium: impl FnOnce(&SimRegion) -> SimRegion) {
         let Some(running) = self.running.take() else { return };
-        self.endpoint = None;
-        self.medium = Some(medium(X::inner(running.shard().wal().region())));
+        self.boots = self.boots.wrapping_add(u8::from(boots)).max(1);
+        self.medium = Some(medium(X::inner(running.poll.shard().wal().region())));
     }
 
     /// Ends the process for good; buffers that did not come back.
     pub(crate) fn shut_down(&mut self) -> usize {
         let Some(running) = self.running.take() else { return 0 };
-        let (ports, shard) = running.into_parts();
+        let (ports, shard) = running.poll.into_parts();
         drop(shard);
         ports.iter().map(Port::frames_out).sum()
     }
+}
+
+fn does_not_open(error: &dyn std::fmt::Display) -> Broken {
+    Broken { invariant: kept::NAME, what: format!("the log does not open: {error}") }
 }

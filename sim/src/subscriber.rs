@@ -1,37 +1,49 @@
-//! A subscriber: takes what it is given and compares it with the log.
+//! A subscriber: takes what it is given, and it is compared with the log.
+
+use std::collections::BTreeMap;
 
 use mstream_client::{
-    Addresses, Client, Event, From, Identity, Position, SessionConfig, Stop, SubscriptionId,
+    Client, Event, From, Identity, Position, SessionConfig, Stop, SubscriptionId,
 };
 use mstream_nic::Port;
 use mstream_nic::sim::Endpoint;
+use mstream_wire::Code;
 
+use crate::catalogue::stream_name;
+use crate::clients::{Attached, Pace};
 use crate::content::Content;
-use crate::oracle::{Entry, Oracle, ensure};
+use crate::history::{Entry, History};
+use crate::invariants::{Broken, Check, bytes, diverged, gaps, told};
 use crate::random::Random;
-use crate::server::stream_name;
 use crate::trace::Trace;
 
 pub(crate) struct Subscriber<P: Port> {
     pub(crate) number: u32,
     pub(crate) stream: u32,
     pub(crate) endpoint: Endpoint,
+    pub(crate) pace: Pace,
     client: Client<P>,
     subscription: SubscriptionId,
     /// The next offset, once known.
     next: Option<u64>,
     /// Where it must start when it asked for another place than an offset: at or behind this.
     least: u64,
-    /// Does not poll before this time.
-    pub(crate) paused_until: u64,
-    /// Polls once in this many turns.
-    pub(crate) slowness: u64,
+    /// How often the log had been opened when it last asked for a place.
+    starts: u32,
+    /// What it was given since it last asked for a place without a position or was told *diverged*: kept where a reboot
+    /// may take something.
+    seen: BTreeMap<u64, Content>,
+    /// Its stream was deleted.
+    pub(crate) over: bool,
+    notes: Vec<Note>,
 }
 
 enum Note {
     Subscribed { start: u64 },
     Message { offset: u64, entry: Option<Entry> },
     OffsetGone(u64),
+    Diverged { next: u64, common: u64 },
+    Deleted,
     Quiet,
     Wrong(String),
 }
@@ -46,6 +58,10 @@ fn note(event: Event<'_>) -> Note {
         Event::SubscriptionStopped { why: Stop::OffsetGone { earliest }, .. } => {
             Note::OffsetGone(earliest)
         }
+        Event::SubscriptionStopped { why: Stop::Diverged { next, common }, .. } => {
+            Note::Diverged { next, common }
+        }
+        Event::SubscriptionStopped { why: Stop::Refused(Code::UnknownStream), .. } => Note::Deleted,
         Event::SessionOpened { .. } | Event::SessionLost { .. } | Event::Delayed { .. } => {
             Note::Quiet
         }
@@ -54,10 +70,11 @@ fn note(event: Event<'_>) -> Note {
 }
 
 /// Where a subscriber goes on after its client died.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Resume {
     pub(crate) next: u64,
     pub(crate) position: Option<Position>,
+    seen: BTreeMap<u64, Content>,
 }
 
 impl<P: Port> Subscriber<P> {
@@ -65,47 +82,65 @@ impl<P: Port> Subscriber<P> {
         number: u32,
         stream: u32,
         resume: Option<Resume>,
-        (endpoint, port, addresses): (Endpoint, P, Addresses),
-        oracle: &Oracle,
+        attached: Attached<P>,
+        history: &History,
         random: &mut Random,
     ) -> Subscriber<P> {
+        let Attached { endpoint, port, addresses, pace } = attached;
         let mut client = Client::new(port, addresses, random.key());
         let max_beat_ms = random.within(20..=2_000) as u32;
         let session =
             client.open_session(SessionConfig { identity: Identity::Anonymous, max_beat_ms });
-        let from = match resume {
-            Some(Resume { position: Some(position), .. }) => From::Position(position),
-            Some(Resume { next, .. }) => From::Offset(next),
-            None if random.one_in(4) => From::Latest,
+        let latest = random.one_in(4);
+        let from = match &resume {
+            Some(Resume { position: Some(position), .. }) => From::Position(*position),
+            Some(Resume { next, .. }) => From::Offset(*next),
+            None if latest => From::Latest,
             None => From::Earliest,
         };
         let window = random.within(2..=256);
         let name = stream_name(stream);
         let subscription = client.subscribe(session, name.as_str(), from, window);
-        let (_, promised, earliest) = oracle.bounds(stream);
+        let (_, promised, earliest) = history.bounds(stream);
+        let next = resume.as_ref().map(|resume| resume.next);
+        let seen = match resume {
+            Some(Resume { position: Some(_), seen, .. }) => seen,
+            _ => BTreeMap::new(),
+        };
         Subscriber {
             number,
             stream,
             endpoint,
+            pace,
             client,
             subscription,
-            next: resume.map(|resume| resume.next),
+            next,
             least: if from == From::Latest { promised } else { earliest },
-            paused_until: 0,
-            slowness: 1,
+            starts: history.starts,
+            seen,
+            over: false,
+            notes: Vec::new(),
         }
     }
 
     /// Where another client would go on.
     pub(crate) fn resume(&self) -> Option<Resume> {
-        self.next.map(|next| Resume { next, position: self.client.position(self.subscription) })
+        let position = self.client.position(self.subscription);
+        self.next.map(|next| Resume { next, position, seen: self.seen.clone() })
+    }
+
+    /// True once the shard told where it starts.
+    pub(crate) fn started(&self) -> bool {
+        self.client.position(self.subscription).is_some()
     }
 
     /// Moves to another place.
-    pub(crate) fn seek(&mut self, from: From, oracle: &Oracle, trace: &mut Trace) {
+    pub(crate) fn seek(&mut self, from: From, history: &History, trace: &mut Trace) {
         trace.line(format_args!("subscriber {} seeks {from:?}", self.number));
-        let (_, promised, earliest) = oracle.bounds(self.stream);
+        let (_, promised, earliest) = history.bounds(self.stream);
         self.least = if from == From::Latest { promised } else { earliest };
+        self.starts = history.starts;
+        self.seen.clear();
         self.next = match from {
             From::Offset(offset) => Some(offset),
             _ => None,
@@ -113,62 +148,83 @@ impl<P: Port> Subscriber<P> {
         self.client.seek(self.subscription, from);
     }
 
-    /// Polls the client and checks what it says. True when a message came.
-    pub(crate) fn poll(&mut self, oracle: &mut Oracle, trace: &mut Trace) -> Result<bool, String> {
-        let mut notes = Vec::new();
-        self.client.poll(trace.now_ns, |event| notes.push(note(event)));
+    /// Polls the client and looks at what it says. True when a message came.
+    pub(crate) fn poll(
+        &mut self,
+        history: &mut History,
+        trace: &mut Trace,
+        keeps: bool,
+    ) -> Result<bool, Broken> {
+        let mut notes = std::mem::take(&mut self.notes);
+        self.client.poll(self.pace.time(trace.now_ns), |event| notes.push(note(event)));
         let mut came = false;
-        for note in notes {
+        for note in notes.drain(..) {
             came |= matches!(note, Note::Message { .. });
-            self.told(note, oracle, trace)
-                .map_err(|error| format!("subscriber {}: {error}", self.number))?;
+            self.told(note, history, trace, keeps).map_err(|mut broken| {
+                broken.what = format!("subscriber {}: {}", self.number, broken.what);
+                broken
+            })?;
         }
+        self.notes = notes;
         Ok(came)
     }
 
-    fn told(&mut self, note: Note, oracle: &mut Oracle, trace: &mut Trace) -> Result<(), String> {
+    fn told(&mut self, note: Note, history: &mut History, trace: &mut Trace, keeps: bool) -> Check {
         let (number, stream) = (self.number, self.stream);
         match note {
             Note::Subscribed { start } => {
                 trace.line(format_args!("subscriber {number} starts at {start}"));
-                let (end, ..) = oracle.bounds(stream);
+                let (end, ..) = history.bounds(stream);
                 let next = *self.next.get_or_insert(start);
-                ensure!(start == next, "starts at {start}, {next} is next");
-                ensure!(
-                    start >= self.least && start <= end,
-                    "starts at {start}, not within {}..={end}",
-                    self.least
-                );
-                Ok(())
+                if history.losses > 0 {
+                    return Ok(());
+                }
+                let least = if self.starts == history.starts { self.least } else { 0 };
+                gaps::start(next, start, least, end)
             }
             Note::Message { offset, entry } => {
-                let Some(entry) = entry else {
-                    return Err(format!("offset {offset} holds what nobody published"));
-                };
+                let entry = entry.ok_or_else(|| {
+                    bytes::nobody_published(format_args!("offset {offset} as delivered"))
+                })?;
                 trace.line(format_args!("subscriber {number} got {offset}: {}", entry.content));
-                ensure!(self.next == Some(offset), "offset {offset} came, {:?} is next", self.next);
+                gaps::next(self.next, offset)?;
                 self.next = Some(offset + 1);
-                oracle.delivered(stream, offset, entry)
+                if keeps {
+                    let before = self.seen.insert(offset, entry.content);
+                    diverged::seen(offset, before, entry.content)?;
+                }
+                history.delivered(stream, offset, entry)
             }
             Note::OffsetGone(first) => {
                 trace.line(format_args!("subscriber {number}: offset gone, {first} is the first"));
-                let (_, _, earliest) = oracle.bounds(stream);
-                let next = self.next.unwrap_or(0);
-                ensure!(
-                    next < first && first <= earliest,
-                    "told that offset {next} is gone and {first} the first; it is {earliest}"
-                );
-                self.seek(From::Earliest, oracle, trace);
+                let (_, _, earliest) = history.bounds(stream);
+                if self.starts == history.starts {
+                    gaps::gone(self.next.unwrap_or(0), first, earliest)?;
+                }
+                self.seek(From::Earliest, history, trace);
                 Ok(())
             }
+            Note::Diverged { next, common } => {
+                trace.line(format_args!("subscriber {number}: diverged at {common}, not {next}"));
+                diverged::said(format_args!("it"), history.losses)?;
+                let seen = std::mem::take(&mut self.seen);
+                self.seek(From::Offset(common), history, trace);
+                self.seen = seen.into_iter().filter(|(offset, _)| *offset < common).collect();
+                Ok(())
+            }
+            Note::Deleted => {
+                trace.line(format_args!("subscriber {number}: stream {stream} deleted"));
+                self.over = true;
+                told::unknown(format_args!("it"), stream, history.is_deleted(stream))
+            }
             Note::Quiet => Ok(()),
-            Note::Wrong(event) => Err(event),
+            Note::Wrong(event) => Err(told::wrong(format_args!("it"), event)),
         }
     }
 
     /// Everything in the log was read.
-    pub(crate) fn is_settled(&self, oracle: &Oracle) -> bool {
-        self.next == Some(oracle.bounds(self.stream).0)
+    pub(crate) fn is_settled(&self, history: &History) -> bool {
+        self.next == Some(history.bounds(self.stream).0)
     }
 
     pub(crate) fn close(&mut self) {

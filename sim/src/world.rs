@@ -1,29 +1,30 @@
-//! One world: actors, faults and the oracle, step by step.
+//! One world: what it is made of, and how it is made from a seed.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mstream_client::{Addresses, IpPair};
 use mstream_nic::sim::{Endpoint, Faults, SimNet};
 
+use crate::catalogue::Catalogue;
+use crate::clients::{Attached, attach};
+use crate::clock::VirtualClock;
 use crate::faults::{Injected, Kind, Mix};
-use crate::oracle::{Oracle, ensure};
+use crate::forge::forge;
+use crate::history::History;
+use crate::invariants::Broken;
 use crate::parts::Parts;
 use crate::publisher::{Publisher, Role};
 use crate::random::Random;
-use crate::server::{
-    SESSION_TIMEOUT_MS, SHARD_IP, SHARD_IP6, SHARD_UDP_PORT, Server, ServerConfig, VirtualClock,
-};
+use crate::server::{Server, ServerConfig};
 use crate::subscriber::Subscriber;
+use crate::tempo::Tempo;
 use crate::trace::Trace;
 
-/// Without faults everything must come to rest within this time.
-const REST_NS: u64 = 60_000_000_000;
-/// Buffers of a client's port.
-const CLIENT_FRAMES: usize = 128;
+/// When a world begins.
+pub(crate) const BEGIN_NS: u64 = 1_000_000_000;
 
 /// What to play.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Everything follows from it.
     pub seed: u64,
@@ -31,21 +32,55 @@ pub struct Run {
     pub steps: u64,
     /// Faults that may happen.
     pub mix: Mix,
+    /// Publishers, at most: 1 and up.
+    pub publishers: u64,
+    /// Subscribers, at most: 1 and up.
+    pub subscribers: u64,
     /// Keeps a text of what happened.
     pub trace: bool,
 }
 
+impl Run {
+    /// The run of a seed with all that there is by default.
+    pub fn new(seed: u64) -> Run {
+        Run { seed, steps: 1_500, mix: Mix::ALL, publishers: 3, subscribers: 3, trace: false }
+    }
+}
+
+impl fmt::Display for Run {
+    /// The command that plays it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Run { seed, steps, mix, publishers, subscribers, .. } = *self;
+        let usual = Run::new(seed);
+        write!(f, "mstream-sim --seed {seed} --steps {steps}")?;
+        if mix != usual.mix {
+            write!(f, " --faults {mix}")?;
+        }
+        if publishers != usual.publishers {
+            write!(f, " --publishers {publishers}")?;
+        }
+        if subscribers != usual.subscribers {
+            write!(f, " --subscribers {subscribers}")?;
+        }
+        Ok(())
+    }
+}
+
 /// What came of a world in which no promise was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Faults that happened.
     pub injected: Injected,
     /// Steps, those without faults included.
     pub steps: u64,
+    /// Polls of the shard that had something to do.
+    pub polls: u64,
     /// Virtual time that passed, in nanoseconds.
-    pub now_ns: u64,
-    /// Messages in the log's streams.
+    pub passed_ns: u64,
+    /// Messages that were stored.
     pub messages: u64,
+    /// Batches that were stored.
+    pub batches: u64,
     /// What happened, if it was to be kept.
     pub trace: String,
 }
@@ -55,154 +90,190 @@ pub struct Outcome {
 pub struct Failure {
     /// What was played.
     pub run: Run,
+    /// The kinds of faults that the seed picked from the run's.
+    pub picked: Mix,
     /// The step it was noticed in.
     pub step: u64,
     /// What was not so.
-    pub what: String,
+    pub broken: Broken,
     /// What happened up to there, if it was to be kept.
     pub trace: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Run { seed, steps, mix, .. } = self.run;
-        write!(
-            f,
-            "seed {seed} step {}: {}\nrepeat: mstream-sim --seed {seed} --steps {steps}",
-            self.step, self.what
-        )?;
-        if mix != Mix::ALL {
-            write!(f, " --faults {mix}")?;
-        }
-        write!(f, " --trace")
+        let Failure { run, step, broken, .. } = self;
+        write!(f, "seed {} step {step}: {broken}\nrepeat: {run} --trace", run.seed)
     }
 }
 
 impl std::error::Error for Failure {}
 
+/// The name under which a panic is reported.
+pub const PANIC: &str = "no-panic";
+
 /// Plays one seed.
 ///
 /// # Errors
-/// The first promise that was broken.
+/// The first promise that was broken. A panic counts as one, where panics unwind.
 pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
     let mut world = World::new(run, parts);
-    let result = world.play();
-    let World { trace, oracle, net, mut injected, delays, streams, .. } = world;
-    injected.note_network(&net.counts(), delays);
-    let (step, now_ns) = (trace.step, trace.now_ns);
+    let played = catch_unwind(AssertUnwindSafe(|| world.play()));
+    let result = played.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+        let what = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Broken { invariant: PANIC, what })
+    });
+    let World { trace, history, net, mut injected, delays, mix, polls, torn_frames, .. } = world;
+    let mut counts = net.counts();
+    counts.cut -= torn_frames;
+    injected.note_network(&counts, delays);
+    let (steps, passed_ns) = (trace.step, trace.now_ns.saturating_sub(BEGIN_NS));
     match result {
         Ok(()) => Ok(Outcome {
             injected,
-            steps: step,
-            now_ns,
-            messages: (1..=streams).map(|stream| oracle.bounds(stream).0).sum(),
+            steps,
+            polls,
+            passed_ns,
+            messages: history.messages,
+            batches: history.batches,
             trace: trace.into_text(),
         }),
-        Err(what) => Err(Box::new(Failure { run, step, what, trace: trace.into_text() })),
+        Err(broken) => Err(Box::new(Failure {
+            run,
+            picked: mix,
+            step: steps,
+            broken,
+            trace: trace.into_text(),
+        })),
     }
 }
 
 pub(crate) struct World<X: Parts> {
-    run: Run,
-    parts: X,
+    pub(crate) run: Run,
+    pub(crate) parts: X,
     /// The kinds of faults that this seed picked.
     pub(crate) mix: Mix,
+    /// Behind what clients do, and behind what happens to them: apart, so that less of one leaves the other as it was.
     pub(crate) random: Random,
+    pub(crate) chaos: Random,
+    pub(crate) tempo: Tempo,
     pub(crate) net: SimNet,
+    pub(crate) faults: Faults,
     pub(crate) clock: VirtualClock,
     pub(crate) server: Server<X>,
+    pub(crate) catalogue: Catalogue,
     /// When a process that is down is started again.
     pub(crate) starts_ns: u64,
+    /// The shard is not polled before this time.
+    pub(crate) stalled_until: u64,
+    /// No barrier completes before this time.
+    pub(crate) hung_until: u64,
+    /// Buffers are withheld from the shard's port until this time.
+    pub(crate) withheld_until: u64,
+    /// The next poll is torn before this many stores, flushes and barriers of the log.
+    pub(crate) torn_at: Option<u32>,
+    /// Frames of torn polls, which the network counts as cut.
+    pub(crate) torn_frames: u64,
+    /// At this step a client that is still being set up dies, or else the shard.
+    pub(crate) doomed: Option<(u64, bool)>,
+    /// No free segment was left to start in: nothing more happens.
+    pub(crate) no_room: bool,
     pub(crate) publishers: Vec<Publisher<X::ClientPort>>,
     pub(crate) subscribers: Vec<Subscriber<X::ClientPort>>,
-    pub(crate) oracle: Oracle,
+    pub(crate) history: History,
     pub(crate) trace: Trace,
     pub(crate) injected: Injected,
-    streams: u32,
     /// Frames take time.
-    delays: bool,
-    /// Paths that are cut, and until when.
+    pub(crate) delays: bool,
+    /// Paths that are cut, and until when; and those that are clogged.
     pub(crate) cuts: Vec<(Endpoint, Endpoint, u64)>,
-    clients: u16,
-    /// The next world event happens once in this many steps.
-    calm: u64,
+    pub(crate) clogs: Vec<(Endpoint, Endpoint, u64)>,
+    pub(crate) clients: u16,
+    /// The next disturbance happens once in this many steps.
+    pub(crate) calm: u64,
+    pub(crate) polls: u64,
 }
 
 impl<X: Parts> World<X> {
     fn new(run: Run, parts: X) -> World<X> {
         let mut random = Random::new(run.seed);
         let mix = run.mix.pick(&mut random);
-        let streams = random.within(1..=2) as u32;
-        let roles: Vec<Role> = (1..=random.within(1..=3) as u32)
-            .map(|actor| Role {
-                actor,
-                named: !random.one_in(3),
-                stream: random.within(1..=u64::from(streams)) as u32,
-            })
-            .collect();
         let net = SimNet::new(random.next());
         let faults = mix.network(&mut random);
-        let delays = *faults.delay_ns.end() > 0;
-        net.set_faults(faults);
-        let config = ServerConfig::draw(streams, roles.len() as u32, &mut random);
-        let delay = if mix.has(Kind::LateBarrier) { random.within(1..=20) } else { 0 };
-        let region = config.region(delay, &mut random);
+        net.set_faults(faults.clone());
+        net.set_forger(forge);
+        let config = ServerConfig::draw(mix, &mut random);
+        let drift_ppm = drift(mix, &mut random);
         let mut world = World {
             run,
             parts,
             mix,
+            chaos: Random::new(random.next()),
+            tempo: Tempo::draw(&mut random),
             net,
-            clock: VirtualClock::default(),
-            server: Server::new(config, region),
+            delays: *faults.delay_ns.end() > 0,
+            faults,
+            clock: VirtualClock::new(drift_ppm),
+            server: Server::new(config),
+            catalogue: Catalogue::default(),
             starts_ns: 0,
+            stalled_until: 0,
+            hung_until: 0,
+            withheld_until: 0,
+            torn_at: None,
+            torn_frames: 0,
+            doomed: None,
+            no_room: false,
             publishers: Vec::new(),
             subscribers: Vec::new(),
-            oracle: Oracle::new(streams),
+            history: History::default(),
             trace: Trace::new(run.trace),
             injected: Injected::default(),
-            streams,
-            delays,
             cuts: Vec::new(),
+            clogs: Vec::new(),
             clients: 0,
             calm: random.within(20..=300),
+            polls: 0,
             random,
         };
-        world.clock.set(1_000_000_000);
-        world.injected.note(Kind::LateBarrier, u64::from(delay > 0));
-        for role in roles {
-            let publisher = world.publisher(role, 1, 0);
-            world.publishers.push(publisher);
-        }
-        for number in 1..=world.random.within(1..=3) as u32 {
-            let stream = world.random.within(1..=u64::from(streams)) as u32;
-            let attached = world.attach();
-            let (oracle, random) = (&world.oracle, &mut world.random);
-            let subscriber = Subscriber::new(number, stream, None, attached, oracle, random);
-            world.subscribers.push(subscriber);
-        }
+        world.clock.set(BEGIN_NS);
+        let late = world.server.config().barrier_polls > 0;
+        world.injected.note(Kind::LateBarrier, u64::from(late));
+        world.injected.note(Kind::Drift, u64::from(drift_ppm != 0));
+        world.populate();
         world
     }
 
+    fn populate(&mut self) {
+        for _ in 0..self.random.within(1..=2) {
+            let id = self.history.create();
+            self.catalogue.create(id, &mut self.random);
+        }
+        self.catalogue.is_ready(None);
+        let (publishers, subscribers) = (self.random.within(1..=3), self.random.within(1..=3));
+        for actor in 1..=publishers.min(self.run.publishers) as u16 {
+            let named = !self.random.one_in(3);
+            let stream = self.catalogue.any(&mut self.random);
+            let publisher = self.publisher(Role { actor, named, stream }, 1, 0);
+            self.publishers.push(publisher);
+        }
+        for number in 1..=subscribers.min(self.run.subscribers) as u32 {
+            let stream = self.catalogue.any(&mut self.random);
+            let attached = self.attach();
+            let (history, random) = (&self.history, &mut self.random);
+            let subscriber = Subscriber::new(number, stream, None, attached, history, random);
+            self.subscribers.push(subscriber);
+        }
+    }
+
     /// A new client's place in the network.
-    pub(crate) fn attach(&mut self) -> (Endpoint, X::ClientPort, Addresses) {
+    pub(crate) fn attach(&mut self) -> Attached<X::ClientPort> {
         self.clients += 1;
-        let [high, low] = self.clients.to_be_bytes();
-        let mac = [2, 0, 0, 1, high, low];
-        let ips = if self.random.one_in(2) {
-            let src = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, self.clients);
-            IpPair::V6 { src, dst: SHARD_IP6 }
-        } else {
-            IpPair::V4 { src: Ipv4Addr::new(10, 1, high, low), dst: SHARD_IP }
-        };
-        let port = self.net.attach(mac, CLIENT_FRAMES);
-        let addresses = Addresses {
-            mac,
-            vlan: self.server.config().vlan,
-            ips,
-            udp_port: 40_000,
-            shard_udp_port: SHARD_UDP_PORT,
-        };
-        (port.endpoint(), self.parts.client_port(port), addresses)
+        let (vlan, drift_ppm) = (self.server.config().vlan, drift(self.mix, &mut self.random));
+        let place = attach(&self.net, self.clients, vlan, drift_ppm, &mut self.random);
+        let Attached { endpoint, port, addresses, pace } = place;
+        Attached { endpoint, port: self.parts.client_port(port), addresses, pace }
     }
 
     pub(crate) fn publisher(
@@ -211,191 +282,14 @@ impl<X: Parts> World<X> {
         life: u32,
         serial: u64,
     ) -> Publisher<X::ClientPort> {
-        self.oracle.begins(role.actor, role.named, life);
+        self.history.begins(role.actor, role.named, life);
         let attached = self.attach();
         Publisher::new(role, life, serial, attached, &mut self.random)
     }
+}
 
-    fn play(&mut self) -> Result<(), String> {
-        self.trace.line(format_args!("seed {} {}", self.run.seed, self.mix));
-        while self.trace.step < self.run.steps {
-            let jump = match self.random.below(200) {
-                0 => self.random.within(1_000_000..=1_500_000_000),
-                1..=20 => self.random.within(100_000..=10_000_000),
-                _ => self.random.within(500..=150_000),
-            };
-            self.advance(jump);
-            if self.random.one_in(self.calm) {
-                self.disturb();
-            }
-            self.turn(true)?;
-        }
-        self.calm_down()?;
-        self.come_to_rest()?;
-        self.end()
-    }
-
-    fn advance(&mut self, ns: u64) {
-        let now_ns = self.clock.ns() + ns;
-        self.clock.set(now_ns);
-        self.net.advance(now_ns);
-        (self.trace.now_ns, self.trace.step) = (now_ns, self.trace.step + 1);
-        let net = &self.net;
-        self.cuts.retain(|(from, to, until)| {
-            if *until <= now_ns {
-                net.cut(*from, *to, false);
-            }
-            *until > now_ns
-        });
-    }
-
-    /// Everyone has a turn, in a random order; some miss theirs.
-    fn turn(&mut self, publishing: bool) -> Result<(), String> {
-        if self.server.shard().is_none() && self.clock.ns() >= self.starts_ns {
-            self.start()?;
-        }
-        let actors = 1 + self.publishers.len() + self.subscribers.len();
-        let first = self.random.below(actors as u64) as usize;
-        for at in 0..actors {
-            let actor = (first + at) % actors;
-            if publishing && self.random.one_in(8) {
-                continue;
-            }
-            if actor == 0 {
-                self.poll_server()?;
-            } else if let Some(publisher) = self.publishers.get_mut(actor - 1) {
-                if publishing && self.random.one_in(2) {
-                    publisher.publish(&mut self.random, &mut self.trace)?;
-                }
-                let acknowledged = publisher.poll(&mut self.oracle, &mut self.trace)?;
-                if acknowledged {
-                    self.check_durable()?;
-                }
-            } else {
-                let subscriber = &mut self.subscribers[actor - 1 - self.publishers.len()];
-                let reads = self.trace.now_ns >= subscriber.paused_until
-                    && self.random.one_in(subscriber.slowness);
-                if reads && subscriber.poll(&mut self.oracle, &mut self.trace)? {
-                    self.check_durable()?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn start(&mut self) -> Result<(), String> {
-        self.server.start(&mut self.parts, &self.net, &self.clock, &mut self.random)?;
-        if let Some(shard) = self.server.shard() {
-            self.trace.line(format_args!("shard starts epoch {}", shard.wal().epoch()));
-            self.oracle.restarted(shard.wal())?;
-        }
-        Ok(())
-    }
-
-    fn poll_server(&mut self) -> Result<(), String> {
-        let work = self.server.poll();
-        let Some(shard) = self.server.shard() else { return Ok(()) };
-        if work > 0 {
-            self.trace.line(format_args!("shard polls: {work} frames"));
-        }
-        self.oracle.look(shard.wal())?;
-        self.oracle.accounts(shard, self.server.config())
-    }
-
-    /// Now and then after something was promised: it would survive a power cut at this moment.
-    fn check_durable(&mut self) -> Result<(), String> {
-        if !self.random.one_in(16) {
-            return Ok(());
-        }
-        let Some(shard) = self.server.shard() else { return Ok(()) };
-        let region = X::inner(shard.wal().region());
-        let mut now = self.clock.clone();
-        let now = mstream_dataplane::Clock::now(&mut now);
-        let region = if self.random.one_in(2) {
-            region.after_power_cut()
-        } else {
-            region.after_random_power_cut(|| self.random.next())
-        };
-        let mut wal = self.server.config().open(region, now)?;
-        for stream in 1..=self.streams {
-            wal.open_stream(stream.into()).map_err(|error| error.to_string())?;
-        }
-        self.oracle.holds(&wal).map_err(|error| format!("if power were lost now: {error}"))
-    }
-
-    /// Ends all faults, and starts the process if it is down.
-    fn calm_down(&mut self) -> Result<(), String> {
-        self.trace.line(format_args!("faults end"));
-        self.net.set_faults(Faults::NONE);
-        for (from, to, _) in self.cuts.drain(..) {
-            self.net.cut(from, to, false);
-        }
-        for subscriber in &mut self.subscribers {
-            (subscriber.paused_until, subscriber.slowness) = (0, 1);
-        }
-        for publisher in &mut self.publishers {
-            publisher.flush();
-        }
-        self.starts_ns = 0;
-        if self.server.shard().is_none() { self.start() } else { Ok(()) }
-    }
-
-    fn come_to_rest(&mut self) -> Result<(), String> {
-        let until = self.clock.ns() + REST_NS;
-        loop {
-            let settled = self.publishers.iter().all(Publisher::is_settled)
-                && self.subscribers.iter().all(|subscriber| subscriber.is_settled(&self.oracle));
-            if settled {
-                break;
-            }
-            if self.clock.ns() >= until {
-                return Err(self.unsettled());
-            }
-            let next = self.net.next_arrival_ns().unwrap_or(u64::MAX);
-            let jump = next.saturating_sub(self.clock.ns()).clamp(2_000, 1_000_000);
-            self.advance(jump);
-            self.turn(false)?;
-        }
-        self.trace.line(format_args!("at rest"));
-        let Some(shard) = self.server.shard() else { return Err("the shard is gone".into()) };
-        self.oracle.holds(shard.wal())
-    }
-
-    /// Who did not come to rest.
-    fn unsettled(&self) -> String {
-        let mut text = format!("not at rest after {} s without faults:", REST_NS / 1_000_000_000);
-        for publisher in self.publishers.iter().filter(|publisher| !publisher.is_settled()) {
-            text += &format!(" [{publisher}]");
-        }
-        for subscriber in self.subscribers.iter().filter(|s| !s.is_settled(&self.oracle)) {
-            let (end, ..) = self.oracle.bounds(subscriber.stream);
-            text += &format!(" [{subscriber}, the log ends at {end}]");
-        }
-        text
-    }
-
-    /// Clients close, dead sessions expire, and every buffer comes back.
-    fn end(&mut self) -> Result<(), String> {
-        self.publishers.iter_mut().for_each(Publisher::close);
-        self.subscribers.iter_mut().for_each(Subscriber::close);
-        // Polls are as rare as timers: nothing else happens.
-        for _ in 0..2 * SESSION_TIMEOUT_MS / 50 {
-            self.advance(50_000_000);
-            self.poll_server()?;
-        }
-        if let Some(shard) = self.server.shard() {
-            let (sessions, handles) = (shard.sessions(), shard.handles());
-            ensure!(
-                sessions == 0 && handles == (0, 0),
-                "{sessions} sessions and {handles:?} handles are left after all were closed or timed out"
-            );
-        }
-        let out = self.server.shut_down();
-        ensure!(out == 0, "{out} buffers of the shard's port did not come back");
-        let publishers = self.publishers.iter().map(Publisher::frames_out);
-        let out: usize =
-            publishers.chain(self.subscribers.iter().map(Subscriber::frames_out)).sum();
-        ensure!(out == 0, "{out} buffers of clients' ports did not come back");
-        Ok(())
-    }
+/// By how much a clock of a world runs too fast, in parts per million.
+fn drift(mix: Mix, random: &mut Random) -> i64 {
+    let ppm = random.within(0..=1_000) as i64 - 500;
+    if mix.has(Kind::Drift) { ppm } else { 0 }
 }

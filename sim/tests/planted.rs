@@ -1,166 +1,37 @@
-//! Planted bugs, each of which the oracle must notice.
+//! Bugs planted in the code of shard, client and log, each of which must be caught: `cargo test -p mstream-sim --features
+//! planted --test planted -- --nocapture` prints the list. Debug builds only: a release build holds no switch to plant
+//! them with.
+#![cfg(all(feature = "planted", debug_assertions))]
+#![expect(clippy::print_stdout, reason = "the list of what was caught, for who asks for it")]
 
-mod common;
+use mstream_sim::planted::{Bug, hunt};
+use mstream_sim::{Honest, Run, run};
 
-use common::{Eager, Meddling, PortFrame, rewrite};
-use mstream_nic::sim::SimPort;
-use mstream_pmem::region::Region;
-use mstream_pmem::sim::SimRegion;
-use mstream_sim::{Kind, Mix, Parts, Run, run};
-use mstream_wire::{Ack, DataHeader, Frame as Wire};
+/// Each must be caught within so many seeds.
+const SEEDS: u64 = 2_000;
 
-/// Plays seeds until one fails; what it said.
-fn caught<X: Parts>(mix: Mix, mut parts: impl FnMut() -> X) -> String {
-    for seed in 1..=200 {
-        if let Err(failure) = run(Run { seed, steps: 600, mix, trace: false }, parts()) {
-            let text = failure.to_string();
-            let repeat = format!("mstream-sim --seed {seed} --steps 600");
-            assert!(text.contains(&repeat), "it says how to repeat it: {text}");
-            return text;
+#[test]
+fn each_planted_bug_is_caught() {
+    let bugs = Bug::all();
+    assert!(bugs.len() >= 15, "only {} bugs", bugs.len());
+    let mut missed = Vec::new();
+    for bug in bugs {
+        match hunt(bug, Run::new(1), SEEDS) {
+            Some(failure) => {
+                let what: String = failure.broken.to_string().chars().take(150).collect();
+                println!("{bug}: {} seeds: {what}", failure.run.seed);
+            }
+            None => missed.push(bug.to_string()),
         }
     }
-    panic!("200 seeds, and nothing was noticed");
-}
-
-/// Honest but for one part.
-struct Planted<R: Region> {
-    region: fn(SimRegion) -> R,
-    shard: Option<fn(&mut PortFrame) -> bool>,
-    client: Option<fn(&mut PortFrame) -> bool>,
-}
-
-/// A region type with the way to its inside.
-trait Inside: Region {
-    fn inside(&self) -> &SimRegion;
-}
-
-impl Inside for SimRegion {
-    fn inside(&self) -> &SimRegion {
-        self
-    }
-}
-
-impl Inside for Eager {
-    fn inside(&self) -> &SimRegion {
-        &self.region
-    }
-}
-
-fn honest(port: SimPort, meddle: Option<fn(&mut PortFrame) -> bool>) -> Meddling {
-    Meddling::new(port, meddle.unwrap_or(|_| true))
-}
-
-impl<R: Inside> Parts for Planted<R> {
-    type Region = R;
-    type ShardPort = Meddling;
-    type ClientPort = Meddling;
-
-    fn region(&mut self, region: SimRegion) -> R {
-        (self.region)(region)
-    }
-    fn inner(region: &R) -> &SimRegion {
-        region.inside()
-    }
-    fn shard_port(&mut self, port: SimPort) -> Meddling {
-        honest(port, self.shard)
-    }
-    fn client_port(&mut self, port: SimPort) -> Meddling {
-        honest(port, self.client)
-    }
-}
-
-fn ports(
-    shard: Option<fn(&mut PortFrame) -> bool>,
-    client: Option<fn(&mut PortFrame) -> bool>,
-) -> Planted<SimRegion> {
-    Planted { region: |region| region, shard, client }
+    assert!(missed.is_empty(), "not caught in {SEEDS} seeds: {missed:?}");
 }
 
 #[test]
-fn wrappers_that_change_nothing_break_nothing() {
-    for seed in 1..=10 {
-        let wanted = Run { seed, steps: 600, mix: Mix::ALL, trace: false };
-        run(wanted, ports(None, None)).unwrap_or_else(|failure| panic!("{failure}"));
-    }
-}
-
-#[test]
-fn barriers_that_complete_before_stores_are_durable() {
-    let text = caught(Mix::only(Kind::LateBarrier), || Planted {
-        region: Eager::new,
-        shard: None,
-        client: None,
-    });
-    assert!(text.contains("if power were lost now"), "{text}");
-}
-
-#[test]
-fn acks_that_say_more_than_is_true() {
-    fn all_is_committed(frame: &mut PortFrame) -> bool {
-        rewrite(frame, |part, writer| match part {
-            Wire::Ack(ack) if ack.received.get() > ack.committed.get() => {
-                let more = ack.received.get() - ack.committed.get();
-                let offset = (ack.offset.get() + more).into();
-                writer.ack(&Ack { committed: ack.received, offset, ..**ack })
-            }
-            _ => false,
-        });
-        true
-    }
-    let text = caught(Mix::only(Kind::LateBarrier), || ports(Some(all_is_committed), None));
-    assert!(text.contains("acknowledged"), "{text}");
-}
-
-#[test]
-fn deliveries_under_another_offset() {
-    fn one_further(frame: &mut PortFrame) -> bool {
-        rewrite(frame, |part, writer| match part {
-            Wire::Deliver(data) if data.header.number.get() % 16 == 15 => {
-                let number = (data.header.number.get() - 1).into();
-                writer.data(&DataHeader { number, ..*data.header }, data.block)
-            }
-            _ => false,
-        });
-        true
-    }
-    let text = caught(Mix::NONE, || ports(Some(one_further), None));
-    assert!(text.contains("was delivered as"), "{text}");
-}
-
-#[test]
-fn deliveries_that_never_come() {
-    fn lose(frame: &mut PortFrame) -> bool {
-        let mut lost = false;
-        rewrite(frame, |part, _| {
-            if let Wire::Deliver(data) = part {
-                let (first, count) = (data.header.number.get(), u64::from(data.header.count.get()));
-                lost |= first <= 40 && first + count > 40;
-            }
-            false
-        });
-        !lost
-    }
-    let text = caught(Mix::NONE, || ports(Some(lose), None));
-    assert!(text.contains("not at rest"), "{text}");
-}
-
-#[test]
-fn publishers_that_repeat_a_batch_as_a_new_one() {
-    fn again(frame: &mut PortFrame) -> bool {
-        rewrite(frame, |part, writer| match part {
-            Wire::Publish(data) if data.header.number.get() % 8 == 1 => {
-                // Once as it is, and once more under the numbers that follow.
-                let count = u64::from(data.header.count.get());
-                let number = (data.header.number.get() + count).into();
-                let twice = DataHeader { number, ..*data.header };
-                writer.data(data.header, data.block);
-                writer.data(&twice, data.block);
-                true
-            }
-            _ => false,
-        });
-        true
-    }
-    let text = caught(Mix::NONE, || ports(None, Some(again)));
-    assert!(text.contains("lost, repeated or reordered") || text.contains("again"), "{text}");
+fn a_bug_is_planted_only_while_it_is_hunted() {
+    let bug = Bug::all()[0];
+    assert!(hunt(bug, Run::new(1), 50).is_some());
+    assert!(run(Run::new(1), Honest).is_ok(), "nothing is planted any more");
+    assert_eq!(Bug::named(&bug.to_string().to_lowercase()), Some(bug));
+    assert_eq!(Bug::named("none of them"), None);
 }

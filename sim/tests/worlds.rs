@@ -1,33 +1,47 @@
 //! Many worlds, in which no promise is broken.
 
-use mstream_sim::{Honest, Injected, Kind, Mix, Outcome, Run, run};
+use std::sync::Mutex;
 
-fn play(seed: u64, steps: u64, mix: Mix, trace: bool) -> Outcome {
-    match run(Run { seed, steps, mix, trace }, Honest) {
+use mstream_sim::{
+    Campaign, Honest, Injected, Kind, Mix, Outcome, Run, Seeds, play_seeds, run, shrink,
+};
+
+fn play(wanted: Run) -> Outcome {
+    match run(wanted, Honest) {
         Ok(outcome) => outcome,
         Err(failure) => panic!("{failure}"),
     }
 }
 
-#[test]
-fn three_hundred_worlds_with_all_faults() {
-    let mut injected = Injected::default();
-    let mut messages = 0;
-    for seed in 1..=300 {
-        let outcome = play(seed, 500, Mix::ALL, false);
-        injected.add(&outcome.injected);
-        messages += outcome.messages;
-    }
-    let missing: Vec<&str> = injected.missing().map(Kind::name).collect();
-    assert!(missing.is_empty(), "never injected: {missing:?}");
-    assert!(messages > 300 * 100, "only {messages} messages");
+fn traced(seed: u64, steps: u64) -> Outcome {
+    play(Run { steps, trace: true, ..Run::new(seed) })
 }
 
-/// Seeds that broke a promise once.
+#[test]
+fn three_hundred_worlds_with_all_faults() {
+    let first = Run { steps: 500, ..Run::new(1) };
+    let campaign = Campaign { first, seeds: Seeds::Count(300), jobs: 2 };
+    let played = Mutex::new(Vec::new());
+    let (totals, failure) =
+        play_seeds(campaign, |seed, _| played.lock().expect("sound").push(seed));
+    assert!(failure.is_none(), "{}", failure.expect("it is there"));
+    let missing: Vec<&str> = totals.injected.missing().map(Kind::name).collect();
+    assert!(missing.is_empty(), "never injected: {missing:?}");
+    assert!(totals.messages > 300 * 100, "only {} messages", totals.messages);
+    let mut played = played.into_inner().expect("sound");
+    played.sort_unstable();
+    assert_eq!(played, (1..=300).collect::<Vec<u64>>(), "each seed once");
+    assert_eq!(totals.seeds, 300);
+}
+
+/// Seeds that broke a promise once: a log that had lost segments to a reboot did not open again (29, 780; the log's own tests
+/// are `a_reboot_of_a_process_log_may_lose_anything_but_order` and
+/// `records_that_a_reboot_left_behind_older_headers_do_no_harm`), a reader was not told of a deleted stream (489), and
+/// mistakes of the simulator.
 #[test]
 fn worlds_that_failed_before() {
-    for seed in [1, 3, 16, 29, 43, 58, 143, 2355, 5788, 6416, 6500, 6905, 6929, 7198] {
-        play(seed, 1_500, Mix::ALL, false);
+    for seed in [29, 189, 199, 229, 430, 489, 780, 807, 1545] {
+        play(Run::new(seed));
     }
 }
 
@@ -35,8 +49,9 @@ fn worlds_that_failed_before() {
 fn each_kind_of_fault_alone() {
     for kind in Kind::ALL {
         let mut injected = Injected::default();
-        for seed in 1..=12 {
-            injected.add(&play(seed, 600, Mix::only(*kind), false).injected);
+        for seed in 1..=16 {
+            let wanted = Run { steps: 800, mix: Mix::only(*kind), ..Run::new(seed) };
+            injected.add(&play(wanted).injected);
         }
         assert!(injected.of(*kind) > 0, "{} never happened", kind.name());
         for other in Kind::ALL.iter().filter(|other| *other != kind) {
@@ -48,28 +63,55 @@ fn each_kind_of_fault_alone() {
 #[test]
 fn a_world_without_faults_is_at_rest_soon() {
     for seed in 1..=20 {
-        let outcome = play(seed, 300, Mix::NONE, false);
+        let outcome = play(Run { steps: 300, mix: Mix::NONE, ..Run::new(seed) });
         assert_eq!(outcome.injected, Injected::default());
-        assert!(outcome.messages > 0);
+        assert!(outcome.messages > 0 && outcome.polls > 0 && outcome.passed_ns > 0);
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in [2, 3, 4, 77, 1_000_003] {
-        let first = play(seed, 700, Mix::ALL, true);
-        let second = play(seed, 700, Mix::ALL, true);
-        assert!(first.trace.lines().count() > 300, "it says what happens");
+    for seed in [2, 3, 4, 29, 77, 1_000_003] {
+        let (first, second) = (traced(seed, 700), traced(seed, 700));
+        assert!(first.trace.lines().count() > 50, "it says what happens");
         assert_eq!(first, second);
     }
-    assert_ne!(play(1, 300, Mix::ALL, true).trace, play(2, 300, Mix::ALL, true).trace);
+    assert_ne!(traced(1, 300).trace, traced(2, 300).trace);
+    // A world is the same whether others are played beside it or not.
+    let campaign = Campaign {
+        first: Run { steps: 300, trace: true, ..Run::new(1) },
+        seeds: Seeds::Count(8),
+        jobs: 4,
+    };
+    let compare = |seed, outcome: &Outcome| assert_eq!(*outcome, traced(seed, 300));
+    assert!(play_seeds(campaign, compare).1.is_none());
 }
 
 #[test]
 fn a_mix_is_what_its_text_says() {
-    for mix in [Mix::NONE, Mix::ALL, Mix::only(Kind::Kill), Mix::only(Kind::PowerCut)] {
+    for mix in [Mix::NONE, Mix::ALL, Mix::only(Kind::Kill), Mix::only(Kind::TornPoll)] {
         assert_eq!(mix.to_string().parse(), Ok(mix));
     }
     assert_eq!("all".parse(), Ok(Mix::ALL));
     assert!("loss,fire".parse::<Mix>().is_err());
+}
+
+#[test]
+fn a_shorter_run_is_found_and_fails_alike() {
+    // Stands for a bug that shows from step 100 on when there is loss: the rest of a run is of no use.
+    let fails = |run: Run| {
+        let shows = run.steps >= 100 && run.mix.has(Kind::Loss);
+        let broken = mstream_sim::invariants::Broken { invariant: "told", what: String::new() };
+        let (picked, trace) = (run.mix, String::new());
+        shows.then(|| Box::new(mstream_sim::Failure { run, picked, step: 100, broken, trace }))
+    };
+    let failure = fails(Run::new(7)).expect("it fails");
+    let less = shrink(failure, fails);
+    assert_eq!((less.run.steps, less.run.mix), (100, Mix::only(Kind::Loss)));
+    assert_eq!((less.run.publishers, less.run.subscribers), (1, 1));
+    let text = less.to_string();
+    assert!(
+        text.contains("mstream-sim --seed 7 --steps 100 --faults loss --publishers 1"),
+        "{text}"
+    );
 }

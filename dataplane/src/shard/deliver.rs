@@ -11,6 +11,7 @@ use super::session::{Session, State};
 use super::subscription::{Pace, owes};
 use super::{BEAT_MIN_NS, CATCH_UP_FRAMES, Counters, NONE, Now, Shard, Stored};
 use crate::Outbox;
+use crate::planted::{Bug, planted};
 
 impl<R: Region, F: Frame> Shard<R, F> {
     /// A batch was covered by a barrier: it becomes acknowledged and visible.
@@ -152,7 +153,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
         }
         let (slot_of_stream, stream) =
             (StreamSlot(subscription.stream), &self.streams[subscription.stream]);
-        if subscription.next >= stream.visible_end {
+        let mut visible_end = stream.visible_end;
+        if planted(Bug::DeliveredBeforeVisible) {
+            visible_end = self.wal.stream(slot_of_stream).next_offset;
+        }
+        if subscription.next >= visible_end {
             subscription.pace = Pace::Live;
             return false;
         }
@@ -182,7 +187,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
         let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
         let mut next = subscription.next;
-        while next < stream.visible_end && next < subscription.limit {
+        while next < visible_end && next < subscription.limit {
             let found = self.wal.lookup(slot_of_stream, next, subscription.hint);
             let found = found.and_then(|(number, at)| Some((number, self.wal.record(at)?)));
             let Some((number, record)) = found.filter(|(_, record)| next < record.end_offset())

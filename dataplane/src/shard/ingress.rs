@@ -8,6 +8,7 @@ use mstream_wire::{Code, Datagram, DatagramHeader, NO_SLOT, WireError};
 use super::session::{Address, State, owes};
 use super::{Now, Refusal, Shard, neighbour};
 use crate::Outbox;
+use crate::planted::{Bug, planted};
 
 /// Why a frame was not used.
 enum NotUsed {
@@ -51,7 +52,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 self.counters.frames_used += 1;
                 super::deliver::give(frame, port, out, &mut self.counters);
             }
-            Err(NotUsed::Refused(reason)) => self.counters.refuse(reason),
+            Err(NotUsed::Refused(reason)) => {
+                if planted(Bug::BufferLeaked) && reason == Refusal::UnknownSession {
+                    std::mem::forget(frame);
+                }
+                if !planted(Bug::RefusalUncounted) || reason != Refusal::UnknownSession {
+                    self.counters.refuse(reason);
+                }
+            }
             Err(NotUsed::Malformed(reason)) => self.counters.refuse_wire(reason),
         }
     }
@@ -121,10 +129,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return Ok(Then::Drop);
         }
         let token = datagram.header.token.get();
-        let session = self
-            .sessions
-            .get(slot)
-            .filter(|session| session.state == State::Open && session.token == token);
+        let session = self.sessions.get(slot).filter(|session| {
+            session.state == State::Open
+                && (session.token == token || planted(Bug::StaleTokenAccepted))
+        });
         let Some(session) = session else {
             if !neighbour::is_host(from.mac, &from.ip) {
                 return Err(Refusal::NoHost.into());
@@ -134,7 +142,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.answer_error(from, &header, bytes.len(), out, Code::UnknownSession, 0, 0);
             return Err(Refusal::UnknownSession.into());
         };
-        if session.address != *from {
+        if session.address != *from && !planted(Bug::SourceNotCompared) {
             return Err(Refusal::WrongSource.into());
         }
         self.sessions[slot].heard_ns = now.mono_ns;
@@ -199,7 +207,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         }
         self.sessions[slot].asked_time = beat.time.get();
         // The credit is said again too: a publisher whose last credit was lost would wait for ever.
-        self.owe(slot, owes::BEAT | owes::CREDIT);
+        let credit = if planted(Bug::CreditNotRepeated) { 0 } else { owes::CREDIT };
+        self.owe(slot, owes::BEAT | credit);
         let mut index = self.sessions[slot].publications;
         while let Some(publication) = self.publications.at(index) {
             let next = publication.next;

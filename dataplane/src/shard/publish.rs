@@ -11,6 +11,7 @@ use super::config::at_limit;
 use super::pending::What;
 use super::setup::ANONYMOUS;
 use super::{Handle, NONE, Now, Refusal, Shard, Stored};
+use crate::planted::{Bug, planted};
 
 /// What the shard still has to tell about a publication: bits.
 pub(crate) mod owes {
@@ -90,6 +91,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             .open_publication(publisher, StreamSlot(stream))
             .map_err(|_| Code::LimitReached)?;
         let state = self.wal.publication(slot);
+        let sequence = if planted(Bug::SequenceNotRestored) { 0 } else { state.sequence };
         let publication = Publication {
             session,
             request,
@@ -98,11 +100,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
             round: 1,
             refused: 0,
             code: 0,
-            received: state.sequence,
-            persisted: state.sequence,
-            committed: state.sequence,
+            received: sequence,
+            persisted: sequence,
+            committed: sequence,
             offset: state.offset,
-            opening: waits.is_some(),
+            opening: waits.is_some() && !planted(Bug::OpenedBeforeDurable),
             owes: 0,
             next_owed: NONE,
             next: self.sessions[session].publications,
@@ -124,6 +126,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
             next.previous_in_stream = handle.index();
         }
         match waits {
+            Some(_) if planted(Bug::OpenedBeforeDurable) => {
+                self.owe_publication(handle.index(), owes::OPENED);
+            }
             Some(lsn) => self.pending.push(lsn, What::Opened(handle)),
             None => self.owe_publication(handle.index(), owes::OPENED),
         }
@@ -190,6 +195,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
 
     /// Notes that a session is to be told that it has no publication of this handle: its stream was deleted.
     fn tell_gone(&mut self, session: u32, handle: Handle) {
+        if planted(Bug::DeletedStreamUntold) {
+            return;
+        }
         self.sessions[session].gone = handle.0;
         self.owe(session, super::session::owes::GONE);
     }
@@ -246,7 +254,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.refuse_round(index, first, Code::MalformedBlock);
             return false;
         };
-        if first != received + 1 {
+        let stored = planted(Bug::RepeatStored) && last <= received
+            || planted(Bug::GapStored) && first > received;
+        if first != received + 1 && !stored {
             if last <= received {
                 self.counters.refuse(Refusal::Repeat);
                 self.owe_publication(index, owes::ACK);
@@ -264,7 +274,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
             self.refuse_batch(index, first, Code::TooLarge, Refusal::TooLarge);
             return false;
         }
-        if let Err(error) = Block::parse(data.block, count, data.header.block_crc.get()) {
+        let crc = match planted(Bug::BlockCrcUnchecked) {
+            true => mstream_wire::crc32c(data.block),
+            false => data.header.block_crc.get(),
+        };
+        if let Err(error) = Block::parse(data.block, count, crc) {
             self.counters.refuse_wire(error);
             match error {
                 // Damaged on the way: as good as lost, the publisher will send it again.

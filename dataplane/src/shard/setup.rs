@@ -13,6 +13,7 @@ use super::pending::What;
 use super::session::{Address, State, owes};
 use super::{BEAT_MAX_NS, NONE, Now, Refusal, Shard};
 use crate::Outbox;
+use crate::planted::{Bug, planted};
 
 /// The bit that marks ids of anonymous publishers.
 pub(super) const ANONYMOUS: u64 = 1 << 63;
@@ -134,6 +135,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
         session.publisher = publisher;
         session.incarnation = incarnation;
         session.credit = self.limits.session_window_bytes;
+        if planted(Bug::CreditNotRestored) && self.wal.epoch() > 1 {
+            session.credit = 0;
+        }
         session.beat_interval_ns = BEAT_MAX_NS;
         session.beat_ns = now.mono_ns + BEAT_MAX_NS.min(timeout_ns);
         self.timers.arm(slot, self.sessions[slot].beat_ns);
@@ -211,8 +215,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     open.life.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
                 let life = self.wal.life(id).ok_or(Code::UnknownIncarnation)?;
                 match wanted.cmp(&life.incarnation) {
-                    std::cmp::Ordering::Less => Err(Code::Fenced),
-                    std::cmp::Ordering::Equal => {
+                    std::cmp::Ordering::Less if !planted(Bug::FencedLifeResumed) => {
+                        Err(Code::Fenced)
+                    }
+                    std::cmp::Ordering::Less | std::cmp::Ordering::Equal => {
                         Ok(Identity::Settled { publisher: id, incarnation: wanted })
                     }
                     std::cmp::Ordering::Greater => Err(Code::UnknownIncarnation),
@@ -226,7 +232,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
     fn take_over<O: Outbox<F> + ?Sized>(&mut self, publisher: u64, slot: u32, out: &mut O) {
         let Ok(at) = self.publishers.binary_search_by_key(&publisher, |p| p.id) else { return };
         let old = std::mem::replace(&mut self.publishers[at].owner, slot);
-        if old == NONE || old == slot || self.sessions[old].publisher != publisher {
+        if old == NONE
+            || old == slot
+            || self.sessions[old].publisher != publisher
+            || planted(Bug::OldLifeGoesOn)
+        {
             return;
         }
         if self.sessions[old].incarnation < self.sessions[slot].incarnation {

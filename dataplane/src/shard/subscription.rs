@@ -7,6 +7,7 @@ use mstream_wire::{Code, SubscribeHeader};
 
 use super::config::at_limit;
 use super::{Handle, NONE, Refusal, Shard};
+use crate::planted::{Bug, planted};
 
 /// What the shard still has to tell about a subscription: bits.
 pub(crate) mod owes {
@@ -82,6 +83,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
             && self.subscriptions.at(index).is_some_and(|known| known.stream == NONE)
         {
             // Its stream was deleted; there may be another one of that name.
+            if stream.is_none() {
+                // An answer that is lost is said again with the beats, until the client gives it up.
+                self.owe_subscription(index, owes::SUBSCRIBED);
+                return Ok(());
+            }
             self.close_subscription(session, index);
             known = None;
         }
@@ -99,7 +105,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
         };
         subscription.code = code as u16;
         subscription.start = start;
-        subscription.next = start;
+        if !planted(Bug::AnswerOfOldRequest) || subscription.pace == Pace::Stopped {
+            subscription.next = start;
+        }
         subscription.limit = start.saturating_add(frame.credit.get());
         subscription.pace = if code == Code::Ok { Pace::Behind } else { Pace::Stopped };
         self.list_behind(index);
@@ -130,8 +138,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 if offset > end && self.wal.fault().is_some() {
                     // What stood there may be among what is damaged: nobody has decided yet that it is lost.
                     (Code::LogDamaged, end)
-                } else if offset > common {
+                } else if offset > common && !planted(Bug::DivergedUntold) {
                     (Code::Diverged, common)
+                } else if offset < earliest && planted(Bug::OffsetGoneUntold) {
+                    (Code::Ok, earliest)
                 } else if offset < earliest {
                     (Code::OffsetGone, earliest)
                 } else {
@@ -216,7 +226,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         }
         subscription.limit = subscription.limit.max(limit);
-        if subscription.pace == Pace::Parked {
+        if subscription.pace == Pace::Parked && !planted(Bug::ParkedForEver) {
             subscription.pace = Pace::Behind;
             self.list_behind(handle.index());
         }

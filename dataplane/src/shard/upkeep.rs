@@ -6,6 +6,7 @@ use mstream_pmem::region::Region;
 use super::session::State;
 use super::subscription::{Pace, owes as subscription_owes};
 use super::{BEAT_MAX_NS, BEAT_MIN_NS, HOUSEKEEPING_RECORDS, Now, Shard};
+use crate::planted::{Bug, planted};
 
 impl<R: Region, F: Frame> Shard<R, F> {
     /// Does what is due, within a bound.
@@ -38,7 +39,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return;
         }
         let expires = session.heard_ns + timeout_ns;
-        if now.mono_ns >= expires {
+        if now.mono_ns >= expires && !planted(Bug::SessionsStay) {
             self.counters.sessions_expired += 1;
             self.close_session(slot);
             return;
@@ -52,7 +53,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 let next = subscription.next_in_session;
                 // Why one stopped is said again: the answer may have been lost.
                 let what = match subscription.pace {
+                    Pace::Stopped if planted(Bug::StopNotRepeated) => 0,
                     Pace::Stopped => subscription_owes::SUBSCRIBED,
+                    _ if planted(Bug::BeatsForgotten) => 0,
                     _ => subscription_owes::BEAT,
                 };
                 self.owe_subscription(index, what);

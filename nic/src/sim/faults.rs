@@ -13,6 +13,11 @@ pub struct Faults {
     pub reorder_ppm: u32,
     /// One bit of a frame is flipped anywhere behind its destination address.
     pub corrupt_ppm: u32,
+    /// A corrupted frame's IP and UDP checksums are made to fit again: what is wrong with it has to be
+    /// noticed above them. One that is no datagram any more stays as it was.
+    pub mend_ppm: u32,
+    /// In front of a frame comes one that somebody else made of it ([`super::SimNet::set_forger`]).
+    pub forge_ppm: u32,
     /// How long a frame takes, in nanoseconds. Frames of a path do not overtake each other, however
     /// their delays fall, unless one is held back.
     pub delay_ns: RangeInclusive<u64>,
@@ -27,6 +32,8 @@ impl Faults {
         duplicate_ppm: 0,
         reorder_ppm: 0,
         corrupt_ppm: 0,
+        mend_ppm: 0,
+        forge_ppm: 0,
         delay_ns: 0..=0,
         reorder_ns: 0,
     };
@@ -58,6 +65,10 @@ pub struct Counts {
     pub reordered: u64,
     /// Frames in which a bit was flipped.
     pub corrupted: u64,
+    /// Of those, frames whose checksums were made to fit again.
+    pub mended: u64,
+    /// Frames that somebody else made; they count as sent, too.
+    pub forged: u64,
     /// Frames that found their receiver's queue full.
     pub overrun: u64,
     /// Frames that arrived after their receiver had left.

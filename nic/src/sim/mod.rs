@@ -40,6 +40,9 @@ pub const SEND_QUEUE: usize = 256;
 /// counted.
 pub const ARRIVAL_QUEUE: usize = 1024;
 
+/// Makes a frame of one that is sent, with 64 random bits; `None` where it can make nothing of it.
+pub type Forger = fn(&[u8], u64) -> Option<Vec<u8>>;
+
 /// Names one port of a [`SimNet`]; never used again for another port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint(pub(crate) usize);
@@ -78,6 +81,17 @@ impl SimNet {
     /// on their way when the path is cut still arrive.
     pub fn cut(&self, from: Endpoint, to: Endpoint, cut: bool) {
         self.network.borrow_mut().path(from, to).cut = cut;
+    }
+
+    /// Sets who makes frames of others' ([`Faults::forge_ppm`]).
+    pub fn set_forger(&self, forger: Forger) {
+        self.network.borrow_mut().set_forger(forger);
+    }
+
+    /// Withholds `frames` of a port's buffers from it, as if somebody kept them: none is left when as many
+    /// are out as are not withheld.
+    pub fn withhold(&self, endpoint: Endpoint, frames: usize) {
+        self.network.borrow_mut().withhold(endpoint, frames);
     }
 
     /// Moves the time to `now_ns` nanoseconds and lets everything arrive that is due by then, in the

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::faults::{Counts, Faults};
 use super::random::Random;
-use super::{ARRIVAL_QUEUE, Endpoint};
+use super::{ARRIVAL_QUEUE, Endpoint, Forger};
+use crate::headers::{Inbound, classify, emit_udp_headers};
 
 /// The first bytes of a frame that are its destination address; they are never corrupted, because the
 /// switch has read them by then.
@@ -16,6 +17,7 @@ pub(super) struct Network {
     random: Random,
     now_ns: u64,
     faults: Faults,
+    forger: Option<Forger>,
     stations: Vec<Station>,
     paths: BTreeMap<(Endpoint, Endpoint), Path>,
     /// Frames on their way, the next to arrive on top.
@@ -32,6 +34,8 @@ struct Station {
     mac: [u8; 6],
     attached: bool,
     arrived: VecDeque<Vec<u8>>,
+    /// Buffers that the port does not get from its own pool.
+    withheld: usize,
 }
 
 /// The way from one port to another.
@@ -58,6 +62,7 @@ impl Network {
             random: Random::new(seed),
             now_ns: 0,
             faults: Faults::NONE,
+            forger: None,
             stations: Vec::new(),
             paths: BTreeMap::new(),
             flying: BinaryHeap::new(),
@@ -71,7 +76,7 @@ impl Network {
         for station in &mut self.stations {
             station.attached &= station.mac != mac;
         }
-        self.stations.push(Station { mac, attached: true, arrived: VecDeque::new() });
+        self.stations.push(Station { mac, attached: true, arrived: VecDeque::new(), withheld: 0 });
         Endpoint(self.stations.len() - 1)
     }
 
@@ -95,6 +100,18 @@ impl Network {
             cut: false,
             last_ns: 0,
         })
+    }
+
+    pub(super) fn set_forger(&mut self, forger: Forger) {
+        self.forger = Some(forger);
+    }
+
+    pub(super) fn withhold(&mut self, endpoint: Endpoint, frames: usize) {
+        self.stations[endpoint.0].withheld = frames;
+    }
+
+    pub(super) fn withheld(&self, endpoint: Endpoint) -> usize {
+        self.stations[endpoint.0].withheld
     }
 
     pub(super) fn now_ns(&self) -> u64 {
@@ -134,6 +151,19 @@ impl Network {
     }
 
     fn put_on_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
+        if let Some(forger) = self.forger {
+            let forges = self.path(from, to).faults.forge_ppm;
+            if self.random.chance(forges)
+                && let Some(forged) = forger(frame, self.random.next())
+            {
+                self.counts.forged += 1;
+                self.enter_path(from, to, &forged);
+            }
+        }
+        self.enter_path(from, to, frame);
+    }
+
+    fn enter_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
         self.counts.sent += 1;
         let path = self.path(from, to);
         let faults = path.faults.clone();
@@ -157,9 +187,17 @@ impl Network {
         bytes.clear();
         bytes.extend_from_slice(frame);
         if bytes.len() > MAC_BYTES && self.random.chance(faults.corrupt_ppm) {
-            self.counts.corrupted += 1;
             let bit = self.random.below((bytes.len() - MAC_BYTES) as u64 * 8) as usize;
-            bytes[MAC_BYTES + bit / 8] ^= 1 << (bit % 8);
+            let (at, mask) = (MAC_BYTES + bit / 8, 1 << (bit % 8));
+            bytes[at] ^= mask;
+            if !self.random.chance(faults.mend_ppm) {
+                self.counts.corrupted += 1;
+            } else if mend(&mut bytes) {
+                self.counts.corrupted += 1;
+                self.counts.mended += 1;
+            } else {
+                bytes[at] ^= mask;
+            }
         }
         let (least, most) = (*faults.delay_ns.start(), *faults.delay_ns.end());
         let delay_ns = least + self.random.below(most.saturating_sub(least).saturating_add(1));
@@ -211,4 +249,15 @@ impl Network {
         self.spare.push(bytes);
         true
     }
+}
+
+/// Makes the checksums of a UDP packet fit what is in it. False when it is none, or none any more.
+fn mend(frame: &mut [u8]) -> bool {
+    let Ok(Inbound::Udp(udp)) = classify(frame, false) else { return false };
+    let (headers, payload) = (*udp.headers(), udp.payload().len());
+    if udp.payload_at() != headers.bytes() {
+        return false;
+    }
+    emit_udp_headers(frame, &headers, payload);
+    true
 }

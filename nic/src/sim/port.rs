@@ -38,6 +38,11 @@ impl SimPort {
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
+
+    /// A buffer, unless all are out but those that are withheld.
+    fn take(&self, withheld: usize) -> Option<PoolFrame> {
+        if self.pool.out() + withheld >= self.pool.total() { None } else { self.pool.take() }
+    }
 }
 
 impl Port for SimPort {
@@ -49,8 +54,9 @@ impl Port for SimPort {
 
     fn receive(&mut self, into: &mut FrameQueue<PoolFrame>, max: usize) -> usize {
         let mut network = self.network.borrow_mut();
+        let withheld = network.withheld(self.endpoint);
         for got in 0..max {
-            let Some(mut frame) = self.pool.take() else { return got };
+            let Some(mut frame) = self.take(withheld) else { return got };
             // Whatever arrives was a frame of a port like this one, so it fits.
             if !network.receive(self.endpoint, |bytes| _ = frame.fill(bytes)) {
                 return got;
@@ -81,7 +87,8 @@ impl Port for SimPort {
     }
 
     fn frame(&mut self) -> Option<PoolFrame> {
-        self.pool.take()
+        let withheld = self.network.borrow().withheld(self.endpoint);
+        self.take(withheld)
     }
 
     fn stats(&self) -> PortStats {

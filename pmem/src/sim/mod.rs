@@ -6,6 +6,7 @@
 
 mod crash;
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 pub use crash::{Order, Survivors};
@@ -71,6 +72,11 @@ pub struct SimRegion {
     delay: u64,
     polls: u64,
     due: VecDeque<(u64, u64)>,
+    /// Barriers do not complete.
+    hung: Cell<bool>,
+    /// How many stores, flushes and barriers from now on power is lost, and what the region was like then.
+    cut_in: Cell<Option<u32>>,
+    cut: RefCell<Option<Box<SimRegion>>>,
     /// The barrier with which the medium fails.
     fails: Option<(Barrier, Poison)>,
 }
@@ -93,6 +99,9 @@ impl SimRegion {
             delay,
             polls: 0,
             due: VecDeque::new(),
+            hung: Cell::default(),
+            cut_in: Cell::default(),
+            cut: RefCell::default(),
             fails: None,
         }
     }
@@ -116,6 +125,43 @@ impl SimRegion {
     /// The same region whose pieces survive in another order.
     pub fn with_order(self, order: Order) -> SimRegion {
         SimRegion { order, ..self }
+    }
+
+    /// From now on barriers do not complete, until they may again.
+    pub fn hang(&self, hung: bool) {
+        self.hung.set(hung);
+    }
+
+    /// Keeps what the region is like before the next but `operations` stores, flushes and barriers, for a power cut in
+    /// the midst of what its user does: see [`SimRegion::take_cut`].
+    pub fn cut_in(&self, operations: u32) {
+        self.cut_in.set(Some(operations));
+        self.cut.take();
+    }
+
+    /// The region as it was when power was lost, if it was by now. Nothing is kept any more.
+    pub fn take_cut(&self) -> Option<SimRegion> {
+        self.cut_in.set(None);
+        self.cut.take().map(|cut| *cut)
+    }
+
+    /// True if nothing that was stored to the range is still without a completed barrier or sync. Of a `process`
+    /// region's barriers this says nothing: they promise no more than a kill leaves.
+    pub fn is_durable(&self, at: u64, len: usize) -> bool {
+        let lines = at / LINE..(at + len as u64).div_ceil(LINE);
+        !self.pending.iter().any(|piece| lines.contains(&piece.line))
+    }
+
+    fn operate(&mut self) {
+        match self.cut_in.get() {
+            None => {}
+            Some(0) => {
+                self.cut_in.set(None);
+                let cut = Box::new(self.clone());
+                self.cut.replace(Some(cut));
+            }
+            Some(more) => self.cut_in.set(Some(more - 1)),
+        }
     }
 
     /// The region after a kill of the process, all of whose stores are durable since.
@@ -160,6 +206,9 @@ impl SimRegion {
             memory: bytes,
             pending: Vec::new(),
             due: VecDeque::new(),
+            hung: Cell::default(),
+            cut_in: Cell::default(),
+            cut: RefCell::default(),
             fails: None,
             ..*self
         }
@@ -218,10 +267,12 @@ impl Region for SimRegion {
     }
 
     fn store(&mut self, at: u64, bytes: &[u8]) {
+        self.operate();
         self.keep(at, bytes, Way::Cached);
     }
 
     fn stream(&mut self, at: u64, bytes: &[u8]) {
+        self.operate();
         assert!(
             at.is_multiple_of(LINE) && (bytes.len() as u64).is_multiple_of(LINE),
             "streaming stores are of whole lines"
@@ -230,6 +281,7 @@ impl Region for SimRegion {
     }
 
     fn flush(&mut self, at: u64, len: usize) {
+        self.operate();
         for piece in &mut self.pending {
             let line = piece.line * LINE;
             if piece.way == Way::Cached && line < at + len as u64 && at < line + LINE {
@@ -239,6 +291,7 @@ impl Region for SimRegion {
     }
 
     fn barrier(&mut self) -> Barrier {
+        self.operate();
         self.barriers += 1;
         // Where a sync thread writes what was stored, nothing has to be flushed for it.
         let all = self.level == Level::MediaSync;
@@ -253,7 +306,8 @@ impl Region for SimRegion {
 
     fn completed(&mut self) -> Barrier {
         let before = self.completed;
-        while let Some((barrier, due)) = self.due.front().copied()
+        while !self.hung.get()
+            && let Some((barrier, due)) = self.due.front().copied()
             && due <= self.polls
             && self.fails.is_none_or(|(fails, _)| Barrier(barrier) < fails)
         {

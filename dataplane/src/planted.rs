@@ -1,0 +1,102 @@
+//! Bugs that the simulator plants to see that it finds them (`docs/simulation.md`). In builds without the feature
+//! `planted`, and in all release builds, none can be planted and the questions cost nothing.
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug { $($(#[$doc])* $name,)* }
+
+        impl Bug {
+            /// All of them.
+            #[cfg(feature = "planted")]
+            pub const ALL: &[Bug] = &[$(Bug::$name,)*];
+        }
+    };
+}
+
+bugs! {
+    /// Records count as persisted once they were appended.
+    AckOfAppended,
+    /// The record at the watermark counts as below it.
+    WatermarkOneFurther,
+    /// A datagram's token is not compared with its session's.
+    StaleTokenAccepted,
+    /// A session's datagrams are taken from anywhere.
+    SourceNotCompared,
+    /// A publication that is opened begins at sequence 0, whatever the log holds.
+    SequenceNotRestored,
+    /// A batch that is stored already is stored again.
+    RepeatStored,
+    /// A batch is stored though one before it is missing.
+    GapStored,
+    /// A session that is opened after a restart has no credit.
+    CreditNotRestored,
+    /// A credit that was lost is not said again.
+    CreditNotRepeated,
+    /// The buffer of a refused frame does not come back.
+    BufferLeaked,
+    /// A frame that was delivered still counts as held.
+    HeldFramesMiscounted,
+    /// Frames of unknown sessions are refused and not counted.
+    RefusalUncounted,
+    /// A block's crc is not compared.
+    BlockCrcUnchecked,
+    /// Readers that lag are sent what is not visible yet.
+    DeliveredBeforeVisible,
+    /// A reader behind what is held is moved on and not told.
+    OffsetGoneUntold,
+    /// A publisher's older session stays open beside the newer one.
+    OldLifeGoesOn,
+    /// A publisher may resume a life that is not its newest.
+    FencedLifeResumed,
+    /// A publication's answer counts what is not durable yet.
+    OpenedBeforeDurable,
+    /// Sessions that are not heard any more do not end.
+    SessionsStay,
+    /// Why a subscription stopped is said once.
+    StopNotRepeated,
+    /// Subscriptions are not told what they were sent.
+    BeatsForgotten,
+    /// A position in a log that lost its tail is taken as it is.
+    DivergedUntold,
+    /// Publishers of a deleted stream are not told.
+    DeletedStreamUntold,
+    /// A subscription goes on where it was when it is asked to move.
+    AnswerOfOldRequest,
+    /// A subscription that ran out of credit does not go on with more.
+    ParkedForEver,
+}
+
+#[cfg(all(feature = "planted", debug_assertions))]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug in all shards of this thread, or none.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    #[inline]
+    pub(crate) fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(not(all(feature = "planted", debug_assertions)))]
+mod switch {
+    #[inline(always)]
+    pub(crate) const fn planted(_: super::Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(all(feature = "planted", debug_assertions))]
+pub use switch::plant;
+pub(crate) use switch::planted;

@@ -1,0 +1,382 @@
+//! What is known of a world so far, from the log itself and from what clients were told. Each thing learnt is looked at
+//! by the invariants that are about it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use mstream_pmem::region::Region;
+use mstream_pmem::sim::SimRegion;
+use mstream_pmem::wal::{StreamSlot, Wal};
+use mstream_wire::Block;
+
+use crate::content::Content;
+use crate::invariants::{Broken, Check, bytes, durable, kept, once, order, told, watermark};
+
+/// A message in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) content: Content,
+    pub(crate) publisher: u64,
+}
+
+/// A record that the shard does not count as committed yet.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    lsn: u64,
+    /// Offset behind its last message.
+    end: u64,
+    at: u64,
+    bytes: usize,
+}
+
+/// One stream as it was seen so far.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Every message that the log held, by offset; `None` where a reboot left no more than the number.
+    log: Vec<Option<Entry>>,
+    /// Messages that a reboot took: whoever has not noticed yet may still be given them, or told of them, and another
+    /// reboot may bring them back.
+    lost: BTreeSet<(u64, Entry)>,
+    waiting: VecDeque<Waiting>,
+    /// Offsets below this one were committed at some time.
+    visible: u64,
+    /// Offsets below this one were delivered or acknowledged: the log must hold them, or have held
+    /// them, for good.
+    promised: u64,
+    /// First offset held.
+    earliest: u64,
+    hint: u64,
+    deleted: bool,
+}
+
+impl Stream {
+    fn at(&self, offset: u64) -> Option<&Entry> {
+        self.log.get(offset as usize)?.as_ref()
+    }
+
+    /// After a reboot: whatever is held was once stored there.
+    fn learn_again<R: Region>(&mut self, wal: &Wal<R>, slot: StreamSlot) -> Check {
+        let state = wal.stream(slot);
+        let mut log = self.log.clone();
+        log.resize(state.earliest_offset as usize, None);
+        let (mut offset, mut hint) = (state.earliest_offset, 0);
+        while offset < state.next_offset {
+            let record = read_batch(wal, slot, offset, hint, |offset, entry| {
+                log.push(Some(entry));
+                if self.lost.contains(&(offset, entry)) {
+                    return Ok(());
+                }
+                kept::same(state.id as u32, offset, &entry, self.at(offset))
+            })?;
+            (offset, hint) = (record.waiting.end, record.hint);
+        }
+        let old = std::mem::replace(&mut self.log, log);
+        for (offset, old) in (0..).zip(old) {
+            if let Some(old) = old
+                && self.at(offset) != Some(&old)
+            {
+                self.lost.insert((offset, old));
+            }
+        }
+        self.promised = self.promised.min(state.next_offset);
+        self.visible = state.next_offset;
+        Ok(())
+    }
+}
+
+/// What is known of a publisher.
+#[derive(Debug, Default)]
+struct Publisher {
+    named: bool,
+    /// The newest life that was begun.
+    life: u32,
+    /// The last serial that was acknowledged, by stream.
+    acknowledged: BTreeMap<u32, u64>,
+    /// Streams and serials in the log, of an anonymous one.
+    stored: BTreeSet<(u16, u64)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// Stream `id` stands at `id - 1`.
+    streams: Vec<Stream>,
+    publishers: BTreeMap<u16, Publisher>,
+    /// Which publisher an id was given to.
+    ids: BTreeMap<u64, u16>,
+    /// The last message in the log of each publisher id in each stream.
+    last: BTreeMap<(u64, u16), Content>,
+    /// Messages that were stored, all lives of the log together.
+    pub(crate) messages: u64,
+    /// Batches, likewise.
+    pub(crate) batches: u64,
+    /// How often a reboot took something that may have been promised.
+    pub(crate) losses: u32,
+    /// How often the log was opened.
+    pub(crate) starts: u32,
+}
+
+impl History {
+    /// A new stream, with the next id.
+    pub(crate) fn create(&mut self) -> u32 {
+        self.streams.push(Stream::default());
+        self.streams.len() as u32
+    }
+
+    /// A stream is deleted: nothing that was promised of it must be kept any more.
+    pub(crate) fn delete(&mut self, id: u32) {
+        self.stream(id).deleted = true;
+    }
+
+    pub(crate) fn is_deleted(&self, id: u32) -> bool {
+        self.streams[id as usize - 1].deleted
+    }
+
+    fn stream(&mut self, id: u32) -> &mut Stream {
+        &mut self.streams[id as usize - 1]
+    }
+
+    /// Offset behind the last message in the log, that behind the last one that was promised, and the
+    /// first one held.
+    pub(crate) fn bounds(&self, stream: u32) -> (u64, u64, u64) {
+        let stream = &self.streams[stream as usize - 1];
+        (stream.log.len() as u64, stream.promised, stream.earliest)
+    }
+
+    /// Reads what was appended since the last look, and what was committed since: records with an lsn below `committed`
+    /// are to be durable in `region`.
+    pub(crate) fn look<R: Region>(
+        &mut self,
+        wal: &Wal<R>,
+        committed: u64,
+        region: &SimRegion,
+    ) -> Check {
+        for id in 1..=self.streams.len() as u32 {
+            // A stream that was not created yet, or was given up.
+            let Some(slot) = wal.stream_slot(id.into()) else { continue };
+            let state = wal.stream(slot);
+            let known = self.stream(id);
+            kept::earliest(id, state.earliest_offset, known.earliest)?;
+            known.earliest = state.earliest_offset;
+            let mut next = known.log.len() as u64;
+            while next < state.next_offset {
+                let hint = self.stream(id).hint;
+                let record = read_batch(wal, slot, next, hint, |offset, entry| {
+                    self.appended(id, offset, entry)
+                })?;
+                self.batches += 1;
+                let known = self.stream(id);
+                (next, known.hint) = (record.waiting.end, record.hint);
+                known.waiting.push_back(record.waiting);
+            }
+            let known = self.stream(id);
+            while let Some(record) = known.waiting.front().filter(|record| record.lsn < committed) {
+                durable::committed(region, record.lsn, record.at, record.bytes)?;
+                known.visible = known.visible.max(record.end);
+                known.waiting.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn appended(&mut self, stream: u32, offset: u64, entry: Entry) -> Check {
+        let Entry { content, publisher } = entry;
+        let Some(known) = self.publishers.get_mut(&content.actor) else {
+            return Err(bytes::nobody_published(format_args!("stream {stream} offset {offset}")));
+        };
+        let owner = *self.ids.entry(publisher).or_insert(content.actor);
+        bytes::owned(stream, &entry, owner)?;
+        let (serial, life) = match self.last.insert((publisher, content.stream), content) {
+            Some(last) => (last.serial + 1, last.life),
+            None if known.named && self.losses == 0 => (1, 0),
+            // Each session of an anonymous publisher has an id of its own; and where a reboot took what there was, it is
+            // not known how much is left.
+            None => (content.serial, 0),
+        };
+        // Where the record of a newer life was lost an older one may go on.
+        let life = if self.losses > 0 { 0 } else { life };
+        order::follows(&content, offset, serial, life)?;
+        let is_new = known.named || known.stored.insert((content.stream, content.serial));
+        once::stored(is_new, &content, offset)?;
+        self.messages += 1;
+        self.stream(stream).log.push(Some(entry));
+        Ok(())
+    }
+
+    /// A start found this log: everything promised is in it, and nothing in it has changed; after a `loss` anything may be
+    /// missing at the end.
+    pub(crate) fn restarted<R: Region>(&mut self, wal: &Wal<R>, loss: bool) -> Check {
+        self.losses += u32::from(loss);
+        self.starts += 1;
+        if !loss {
+            self.holds(wal, true)?;
+        }
+        for id in 1..=self.streams.len() as u32 {
+            let known = self.stream(id);
+            known.waiting.clear();
+            known.hint = 0;
+            let Some(slot) = wal.stream_slot(id.into()) else { continue };
+            let state = wal.stream(slot);
+            let end = state.next_offset;
+            if loss {
+                known.learn_again(wal, slot)?;
+            } else {
+                known.log.truncate(end as usize);
+            }
+            // What was dropped by a stream's rules because of a tail that was lost is held again.
+            known.earliest = state.earliest_offset;
+            known.visible = known.visible.max(end);
+        }
+        self.count_again(loss);
+        Ok(())
+    }
+
+    /// Learns again from the log who stored what. Once a reboot took something, what the log does not hold any more says
+    /// nothing about how far its publishers got.
+    fn count_again(&mut self, loss: bool) {
+        self.last.clear();
+        for known in self.publishers.values_mut() {
+            known.stored.clear();
+            if loss {
+                known.acknowledged.clear();
+            }
+        }
+        let entries = self.streams.iter().flat_map(|stream| stream.log.iter().flatten());
+        for Entry { content, publisher } in entries {
+            if self.losses == 0 {
+                self.last.insert((*publisher, content.stream), *content);
+            }
+            let known = self.publishers.get_mut(&content.actor);
+            if let Some(known) = known.filter(|known| !known.named) {
+                known.stored.insert((content.stream, content.serial));
+            }
+        }
+    }
+
+    /// The log holds everything promised, as it was. With `more` it may hold what was not looked at yet: what a poll
+    /// appended in the midst of which power was lost.
+    pub(crate) fn holds<R: Region>(&self, wal: &Wal<R>, more: bool) -> Check {
+        for (id, known) in (1..).zip(&self.streams).filter(|(_, known)| !known.deleted) {
+            let Some(slot) = wal.stream_slot(id.into()) else {
+                kept::end(id, 0, known.promised)?;
+                continue;
+            };
+            let state = wal.stream(slot);
+            kept::end(id, state.next_offset, known.promised)?;
+            let (mut offset, mut hint) = (state.earliest_offset, 0);
+            let known_end = known.log.len() as u64;
+            let end = if more { state.next_offset.min(known_end) } else { state.next_offset };
+            while offset < end {
+                let record = read_batch(wal, slot, offset, hint, |offset, entry| {
+                    kept::same(id, offset, &entry, known.at(offset))
+                })?;
+                (offset, hint) = (record.waiting.end, record.hint);
+            }
+        }
+        Ok(())
+    }
+
+    /// A subscriber was handed a message.
+    pub(crate) fn delivered(&mut self, stream: u32, offset: u64, entry: Entry) -> Check {
+        let known = self.stream(stream);
+        if known.at(offset) != Some(&entry) && known.lost.contains(&(offset, entry)) {
+            return Ok(());
+        }
+        bytes::delivered(stream, offset, &entry, known.at(offset))?;
+        watermark::delivered(stream, offset, known.visible)?;
+        known.promised = known.promised.max(offset + 1);
+        Ok(())
+    }
+
+    /// A publisher was told that a message, and those before it, are durable.
+    pub(crate) fn acknowledged(&mut self, stream: u32, content: Content, end: u64) -> Check {
+        let any_life = self.losses > 0;
+        let known = self.stream(stream);
+        // A message of an earlier life may be acknowledged in a later one.
+        let is = |stored: &Entry| {
+            stored.content == Content { life: stored.content.life, ..content }
+                && (stored.content.life <= content.life || any_life)
+        };
+        let last = end.wrapping_sub(1);
+        let stored = known.at(last);
+        if !stored.is_some_and(is) {
+            let was = known.lost.iter().any(|(offset, lost)| *offset == last && is(lost));
+            return told::acknowledged(was, &content, end, &stored);
+        }
+        durable::acknowledged(format_args!("{content}"), end, known.visible)?;
+        known.promised = known.promised.max(end);
+        if let Some(known) = self.publishers.get_mut(&content.actor) {
+            let acknowledged = known.acknowledged.entry(stream).or_default();
+            *acknowledged = content.serial.max(*acknowledged);
+        }
+        Ok(())
+    }
+
+    /// A publisher was given an id.
+    pub(crate) fn opened(&mut self, actor: u16, id: u64) -> Check {
+        let owner = *self.ids.entry(id).or_insert(actor);
+        told::id(id, owner, actor)
+    }
+
+    /// A publisher's life begins; it may fence older ones.
+    pub(crate) fn begins(&mut self, actor: u16, named: bool, life: u32) {
+        let known = self.publishers.entry(actor).or_default();
+        known.named = named;
+        known.life = known.life.max(life);
+    }
+
+    /// A named publisher was told what the log holds of it.
+    pub(crate) fn stored(&self, actor: u16, stream: u32, sequence: u64) -> Check {
+        let known = self.publishers.get(&actor);
+        let known = known.and_then(|known| known.acknowledged.get(&stream)).copied().unwrap_or(0);
+        kept::sequence(format_args!("publisher {actor}"), sequence, known)
+    }
+
+    /// The newest life that was begun.
+    pub(crate) fn life(&self, actor: u16) -> u32 {
+        self.publishers.get(&actor).map_or(0, |known| known.life)
+    }
+}
+
+/// A record that was read, and where to go on looking.
+struct Read {
+    waiting: Waiting,
+    hint: u64,
+}
+
+/// Hands on the messages of the batch that holds `offset`, from there on.
+fn read_batch<R: Region>(
+    wal: &Wal<R>,
+    slot: StreamSlot,
+    offset: u64,
+    hint: u64,
+    mut each: impl FnMut(u64, Entry) -> Check,
+) -> Result<Read, Broken> {
+    let id = wal.stream(slot).id;
+    let unreadable = |what: &dyn std::fmt::Display| Broken {
+        invariant: kept::NAME,
+        what: format!("stream {id} offset {offset}: {what}"),
+    };
+    let (hint, at) =
+        wal.lookup(slot, offset, hint).ok_or_else(|| unreadable(&"no record holds it"))?;
+    let record = wal.record(at).ok_or_else(|| unreadable(&"its record cannot be read"))?;
+    let (header, first) = (record.header, record.header.offset.get());
+    let block = Block::parse(record.block, header.count.get(), header.block_crc.get())
+        .map_err(|error| unreadable(&error))?;
+    let end = first + u64::from(header.count.get());
+    if end <= offset {
+        return Err(unreadable(&"its record ends before it"));
+    }
+    let publisher = header.publisher.get();
+    for (at, message) in (first..end).zip(block.messages()) {
+        if at < offset {
+            continue;
+        }
+        let content = Content::read(&message).ok_or_else(|| {
+            bytes::nobody_published(format_args!("stream {id} offset {at} of the log"))
+        })?;
+        each(at, Entry { content, publisher })?;
+    }
+    let bytes = size_of_val(header) + record.block.len();
+    let waiting = Waiting { lsn: header.lsn.get(), end, at: at.address(), bytes };
+    Ok(Read { waiting, hint })
+}

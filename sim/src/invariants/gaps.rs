@@ -1,0 +1,27 @@
+//! A subscriber is given every offset once, in order, but those that a `skip` names.
+
+use super::{Check, ensure};
+
+pub(crate) const NAME: &str = "no-gap-no-repeat";
+
+pub(crate) fn next(next: Option<u64>, offset: u64) -> Check {
+    ensure!(NAME, next == Some(offset), "offset {offset} came, {next:?} is next");
+    Ok(())
+}
+
+/// Where a subscription begins: where it was left, or where it asked for.
+pub(crate) fn start(next: u64, start: u64, least: u64, end: u64) -> Check {
+    ensure!(NAME, start == next, "starts at {start}, {next} is next");
+    ensure!(NAME, start >= least && start <= end, "starts at {start}, not within {least}..={end}");
+    Ok(())
+}
+
+/// A reader is told that an offset is gone only when it is.
+pub(crate) fn gone(next: u64, first: u64, earliest: u64) -> Check {
+    ensure!(
+        NAME,
+        next < first && first <= earliest,
+        "told that offset {next} is gone and {first} the first; it is {earliest}"
+    );
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! A world step by step: a phase with faults, then none, and everything must come to rest.
+
+use mstream_dataplane::{Clock, Refusal};
+use mstream_nic::sim::Faults;
+
+use crate::faults::Kind;
+use crate::invariants::{Broken, Check, accounts, bounded, buffers, liveness, of_shard};
+use crate::parts::Parts;
+use crate::publisher::Publisher;
+use crate::server::{SESSION_TIMEOUT_MS, Started};
+use crate::subscriber::Subscriber;
+use crate::world::World;
+
+/// Without faults everything must come to rest within this time.
+const REST_NS: u64 = 60_000_000_000;
+/// A promise is tried against a whole power cut once in this many times; that nothing of it is pending is looked at
+/// each time.
+const TRIED_ONCE_IN: u64 = 200;
+
+impl<X: Parts> World<X> {
+    pub(crate) fn play(&mut self) -> Check {
+        self.trace.line(format_args!("seed {} {}", self.run.seed, self.mix));
+        while self.trace.step < self.run.steps && !self.no_room {
+            let jump = self.tempo.next(&mut self.random);
+            self.advance(jump);
+            self.let_go();
+            if self.chaos.one_in(self.calm) {
+                self.disturb();
+            }
+            self.kill_doomed()?;
+            self.turn(true)?;
+        }
+        if self.no_room {
+            self.trace.line(format_args!("no free segment is left to start in"));
+            return Ok(());
+        }
+        self.calm_down()?;
+        self.come_to_rest()?;
+        self.end()
+    }
+
+    fn advance(&mut self, ns: u64) {
+        let now_ns = self.clock.ns() + ns;
+        self.clock.set(now_ns);
+        self.net.advance(now_ns);
+        (self.trace.now_ns, self.trace.step) = (now_ns, self.trace.step + 1);
+    }
+
+    /// Everyone has a turn, in a random order; some miss theirs.
+    fn turn(&mut self, publishing: bool) -> Check {
+        if self.server.shard().is_none() && self.clock.ns() >= self.starts_ns {
+            self.start()?;
+        }
+        let actors = 1 + self.publishers.len() + self.subscribers.len();
+        let first = self.random.below(actors as u64) as usize;
+        for at in 0..actors {
+            let actor = (first + at) % actors;
+            if publishing && self.random.one_in(8) {
+                continue;
+            }
+            if actor == 0 {
+                self.poll_server()?;
+            } else if actor <= self.publishers.len() {
+                self.poll_publisher(actor - 1, publishing)?;
+            } else {
+                self.poll_subscriber(actor - 1 - self.publishers.len())?;
+            }
+        }
+        self.replace_ended();
+        Ok(())
+    }
+
+    fn poll_publisher(&mut self, at: usize, publishing: bool) -> Check {
+        let publisher = &mut self.publishers[at];
+        let publishes = publishing && self.random.one_in(2);
+        if self.trace.now_ns < publisher.pace.paused_until {
+            return Ok(());
+        }
+        if publishes {
+            publisher.publish(&mut self.random, &mut self.trace)?;
+        }
+        let acknowledged = publisher.poll(&mut self.history, &mut self.trace)?;
+        buffers::all_back("a publisher's port", publisher.frames_out())?;
+        if acknowledged { self.try_power_cut() } else { Ok(()) }
+    }
+
+    fn poll_subscriber(&mut self, at: usize) -> Check {
+        let subscriber = &mut self.subscribers[at];
+        let slow = !self.random.one_in(subscriber.pace.slowness.max(1));
+        if slow || self.trace.now_ns < subscriber.pace.paused_until {
+            return Ok(());
+        }
+        let keeps = self.mix.has(Kind::Reboot);
+        let came = subscriber.poll(&mut self.history, &mut self.trace, keeps)?;
+        buffers::all_back("a subscriber's port", subscriber.frames_out())?;
+        if came { self.try_power_cut() } else { Ok(()) }
+    }
+
+    fn start(&mut self) -> Check {
+        let (parts, random) = (&mut self.parts, &mut self.random);
+        let started = self.server.start(parts, &self.net, &self.clock, &self.catalogue, random)?;
+        let Started::Runs { loss } = started else {
+            self.no_room = true;
+            return Ok(());
+        };
+        self.catalogue.is_ready(None);
+        if let Some(shard) = self.server.shard() {
+            let epoch = shard.wal().epoch();
+            let lost = if loss { ", something may be lost" } else { "" };
+            self.trace.line(format_args!("shard starts epoch {epoch}{lost}"));
+            self.history.restarted(shard.wal(), loss)?;
+        }
+        Ok(())
+    }
+
+    fn poll_server(&mut self) -> Check {
+        if self.trace.now_ns < self.stalled_until {
+            return Ok(());
+        }
+        if let Some(operations) = self.torn_at.take() {
+            return self.tear(operations);
+        }
+        if self.server.make_slots(self.trace.now_ns) {
+            self.injected.note(Kind::NoSegments, 1);
+        }
+        let full = self.refused_for_want_of_log();
+        let work = self.server.poll();
+        self.polls += u64::from(work > 0);
+        self.hear_replies();
+        let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) else {
+            return Ok(());
+        };
+        if work > 0 {
+            self.trace.line(format_args!("shard polls: {work} frames"));
+        }
+        if self.trace.now_ns < self.hung_until {
+            self.injected.note(Kind::FullLog, self.refused_for_want_of_log() - full);
+        }
+        self.history.look(shard.wal(), shard.committed(), region)?;
+        of_shard(shard, &self.server.config().limits)?;
+        buffers::of_shard(self.server.frames_out(), shard.frames_held())
+    }
+
+    fn refused_for_want_of_log(&self) -> u64 {
+        let counters = self.server.shard().map(|shard| shard.counters());
+        counters.map_or(0, |counters| {
+            counters.refused(Refusal::LogFull) + counters.refused(Refusal::PendingFull)
+        })
+    }
+
+    /// Now and then after something was promised: it would survive a power cut at this moment.
+    fn try_power_cut(&mut self) -> Check {
+        if !self.chaos.one_in(TRIED_ONCE_IN) {
+            return Ok(());
+        }
+        let (now, whole) = (self.clock.clone().now(), self.chaos.one_in(2));
+        let process = self.server.config().level == mstream_pmem::region::Level::Process;
+        let chaos = &mut self.chaos;
+        let opened = self.server.as_if_cut(now, |region| match () {
+            // A kill is all that is survived at this level.
+            () if process => region.after_kill(),
+            () if whole => region.after_power_cut(),
+            () => region.after_random_power_cut(|| chaos.next()),
+        });
+        let if_cut = |broken: Broken| Broken {
+            what: format!("if power were lost now: {}", broken.what),
+            ..broken
+        };
+        let Some(wal) = opened.map_err(if_cut)? else { return Ok(()) };
+        self.history.holds(&wal, false).map_err(if_cut)
+    }
+
+    /// Ends all faults, and starts the process if it is down.
+    fn calm_down(&mut self) -> Check {
+        self.trace.line(format_args!("faults end"));
+        self.net.set_faults(Faults::NONE);
+        for (from, to, _) in self.cuts.drain(..) {
+            self.net.cut(from, to, false);
+        }
+        self.clogs.clear();
+        (self.stalled_until, self.hung_until, self.withheld_until) = (0, 0, 0);
+        (self.server.makes_from, self.torn_at, self.doomed) = (0, None, None);
+        self.let_go();
+        for subscriber in &mut self.subscribers {
+            (subscriber.pace.paused_until, subscriber.pace.slowness) = (0, 1);
+        }
+        for publisher in &mut self.publishers {
+            publisher.pace.paused_until = 0;
+            publisher.flush();
+        }
+        self.starts_ns = 0;
+        if self.server.shard().is_none() { self.start() } else { Ok(()) }
+    }
+
+    fn come_to_rest(&mut self) -> Check {
+        let until = self.clock.ns() + REST_NS;
+        while !self.no_room {
+            let history = &self.history;
+            let settled = self.publishers.iter().all(Publisher::is_settled)
+                && self.subscribers.iter().all(|subscriber| subscriber.is_settled(history));
+            if settled {
+                break;
+            }
+            if self.clock.ns() >= until {
+                return Err(self.unsettled());
+            }
+            let next = self.net.next_arrival_ns().unwrap_or(u64::MAX);
+            let jump = next.saturating_sub(self.clock.ns()).clamp(2_000, 4_000_000);
+            self.advance(jump);
+            self.turn(false)?;
+        }
+        self.trace.line(format_args!("at rest"));
+        match self.server.shard() {
+            Some(shard) => self.history.holds(shard.wal(), false),
+            None => Ok(()),
+        }
+    }
+
+    /// Who did not come to rest.
+    fn unsettled(&self) -> Broken {
+        let mut text = String::new();
+        for publisher in self.publishers.iter().filter(|publisher| !publisher.is_settled()) {
+            text += &format!(" [{publisher}]");
+        }
+        for subscriber in self.subscribers.iter().filter(|s| !s.is_settled(&self.history)) {
+            let (end, ..) = self.history.bounds(subscriber.stream);
+            text += &format!(" [{subscriber}, the log ends at {end}]");
+        }
+        if let Some(shard) = self.server.shard() {
+            text += &format!(" [{:?}, slots wanted {}]", shard.wal(), shard.wal().slots_wanted());
+            for reason in
+                Refusal::ALL.iter().filter(|reason| shard.counters().refused(**reason) > 0)
+            {
+                text += &format!(" {} {}", reason.name(), shard.counters().refused(*reason));
+            }
+        }
+        liveness::unsettled(REST_NS / 1_000_000_000, &text)
+    }
+
+    /// Clients close, dead sessions expire, and every buffer comes back.
+    fn end(&mut self) -> Check {
+        self.publishers.iter_mut().for_each(Publisher::close);
+        self.subscribers.iter_mut().for_each(Subscriber::close);
+        // Polls are as rare as timers: nothing else happens.
+        for _ in 0..2 * SESSION_TIMEOUT_MS / 50 {
+            self.advance(50_000_000);
+            self.poll_server()?;
+        }
+        if let Some(shard) = self.server.shard() {
+            accounts::check(shard.counters())?;
+            bounded::nothing_left(shard)?;
+        }
+        buffers::all_back("the shard's port", self.server.shut_down())?;
+        let publishers = self.publishers.iter().map(Publisher::frames_out);
+        let out = publishers.chain(self.subscribers.iter().map(Subscriber::frames_out)).sum();
+        buffers::all_back("clients' ports", out)
+    }
+}
