@@ -150,7 +150,7 @@ impl Logs {
     /// What it says on standard output and on standard error; it succeeds.
     fn told(&self, command: &str, more: &[&str]) -> (String, String) {
         let (code, text, complaint) = texts(&self.run(command, more));
-        assert_eq!(code, Some(0), "{complaint}");
+        assert_eq!(code, Some(0), "{complaint}{text}");
         (text, complaint)
     }
 

@@ -1,7 +1,8 @@
 //! A log looked at without touching it: what its segments hold, whether that is sound, and the records themselves.
 //!
 //! The checks are recovery's own. A log may be in use meanwhile: what is written or recycled under the eyes of the
-//! reader is not taken for damage, because damage is what two looks in a row find at the same place.
+//! reader is not taken for damage, because damage is what all looks find at the same place: two where nothing moved
+//! between them, more where it did.
 
 mod files;
 
@@ -118,7 +119,7 @@ pub struct LogReport {
     pub free: Vec<u32>,
     /// Streams by id.
     pub streams: Vec<StreamReport>,
-    /// Damage that was found twice.
+    /// Damage that every look found.
     pub damages: Vec<Damage>,
     /// Something looked like damage once and not again: the log is being written to.
     pub moved: bool,
@@ -159,34 +160,53 @@ pub fn examine<S: Slots>(
     boot_id: [u8; 16],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<LogReport, RecoveryError> {
-    let first = look(source, slots, boot_id, progress);
-    if let Ok(report) = &first
-        && report.damages.is_empty()
-        && report.damaged_copies().is_empty()
-    {
-        return first;
+    let mut before = look(source, slots, boot_id, progress);
+    if before.as_ref().is_ok_and(LogReport::is_sound) {
+        return before;
     }
-    let mut second = look(source, slots, boot_id, progress)?;
-    let first = first.unwrap_or_default();
-    second.keep_what_stays(&first);
-    Ok(second)
+    for _ in 1..LOOKS {
+        let mut now = look(source, slots, boot_id, progress)?;
+        let first = before.unwrap_or_default();
+        let moves = now.newest() != first.newest();
+        now.keep_what_stays(&first);
+        if now.is_sound() || !moves {
+            return Ok(now);
+        }
+        before = Ok(now);
+    }
+    before
 }
 
+/// Looks at a log that is written to, at most, before what all of them found counts as damage.
+const LOOKS: usize = 6;
+
 impl LogReport {
+    fn is_sound(&self) -> bool {
+        self.damages.is_empty() && self.damaged_copies().is_empty()
+    }
+
+    /// What changes when the log is written to.
+    fn newest(&self) -> Option<(u64, u64)> {
+        self.segments.last().map(|segment| (segment.sequence, segment.next_lsn))
+    }
+
     /// Takes what was wrong out where another look did not find the same.
     fn keep_what_stays(&mut self, first: &LogReport) {
         let place = |damage: &Damage| (damage.slot, damage.sequence, damage.at, damage.kind);
         let known: Vec<_> = first.damages.iter().map(place).collect();
         let before = self.damages.len() + self.damaged_copies().len();
         self.damages.retain(|damage| known.contains(&place(damage)));
-        let copies = first.damaged_copies();
         for segment in &mut self.segments {
-            for (copy, at) in SEGMENT_HEADER_AT.into_iter().enumerate() {
-                segment.copies[copy] |= !copies.contains(&(segment.slot, at));
+            let same = |other: &&SegmentReport| {
+                (other.slot, other.sequence) == (segment.slot, segment.sequence)
+            };
+            let copies = first.segments.iter().find(same).map_or([true; 2], |other| other.copies);
+            for (now, before) in segment.copies.iter_mut().zip(copies) {
+                *now |= before;
             }
         }
         let after = self.damages.len() + self.damaged_copies().len();
-        self.moved = after < before || known.len() > self.damages.len();
+        self.moved = first.moved || after < before || known.len() > self.damages.len();
     }
 }
 
