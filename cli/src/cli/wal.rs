@@ -9,7 +9,7 @@ use super::pubsub::OutFraming;
 /// Which logs.
 #[derive(Debug, Args)]
 pub(crate) struct WalDirArgs {
-    /// The node's [wal] dir, or the directory of one shard's log in it
+    /// The node's `[wal] dir`, or the directory of one shard's log in it
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Only the log of shard N [default: all]
