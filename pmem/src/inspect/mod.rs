@@ -160,25 +160,34 @@ pub fn examine<S: Slots>(
     boot_id: [u8; 16],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<LogReport, RecoveryError> {
-    let mut before = look(source, slots, boot_id, progress);
-    if before.as_ref().is_ok_and(LogReport::is_sound) {
-        return before;
-    }
+    let mut outcome = look(source, slots, boot_id, progress);
     for _ in 1..LOOKS {
-        let mut now = look(source, slots, boot_id, progress)?;
-        let first = before.unwrap_or_default();
-        let moves = now.newest() != first.newest();
-        now.keep_what_stays(&first);
-        if now.is_sound() || !moves {
-            return Ok(now);
+        if outcome.as_ref().is_ok_and(LogReport::is_sound) {
+            break;
         }
-        before = Ok(now);
+        // Who writes the log may have been stopped between two steps that belong together.
+        std::thread::sleep(PAUSE);
+        outcome = match (outcome, look(source, slots, boot_id, progress)) {
+            (Ok(first), Ok(mut now)) => {
+                let moves = now.newest() != first.newest();
+                now.keep_what_stays(&first);
+                if !moves {
+                    return Ok(now);
+                }
+                Ok(now)
+            }
+            // Headers that fit no log may be from before and behind a recycling: only what is always so counts.
+            (Ok(sense), Err(_)) | (Err(_), Ok(sense)) => Ok(sense),
+            (Err(_), Err(error)) => Err(error),
+        };
     }
-    before
+    outcome
 }
 
 /// Looks at a log that is written to, at most, before what all of them found counts as damage.
 const LOOKS: usize = 6;
+/// Between two looks: longer than a thread is kept from its core as a rule.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(30);
 
 impl LogReport {
     fn is_sound(&self) -> bool {
