@@ -6,7 +6,7 @@ use mstream_pmem::prepare::{DirConfig, Preparer, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::wal::{Wal, WalConfig};
-use mstream_pmem::{AnyRegion, Missing};
+use mstream_pmem::{AnyRegion, Extent, Missing};
 
 use crate::{Failure, log_name};
 
@@ -35,8 +35,9 @@ pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opene
         sync: settings.sync,
     })
     .map_err(|error| error.to_string())?;
-    // A start takes a segment that holds nothing.
-    if slots.iter().all(|slot| in_use(&region, *slot)) && preparer.has_next() {
+    // A start takes a segment that holds nothing; one on a log that is not whole takes none.
+    let taken = |slot: &u32| region.extent(*slot) == Extent::Whole && in_use(&region, *slot);
+    if slots.iter().all(taken) && preparer.has_next() {
         slots.push(preparer.prepare_next().map_err(|error| error.to_string())?);
     }
     let wal_config = WalConfig {

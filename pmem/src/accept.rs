@@ -8,6 +8,7 @@ use crate::holes::{HOLES_PER_RECORD, Hole};
 use crate::index::ArenaSize;
 use crate::recovery::RecoveryError;
 use crate::region::Region;
+use crate::slots::Extent;
 use crate::survey::{Damage, DamageKind, Expected, Survey};
 use crate::wal::{AppendError, LogNames, Segment, Wal, WalConfig};
 
@@ -17,13 +18,24 @@ pub enum AcceptError {
     /// The log cannot be read, or has nothing that is sound.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// A file is not whole, and the machine was booted since the log was written at level `process`: what is not valid any
+    /// more is no damage then.
+    #[error(
+        "slot {slot}: the file is short or missing, and the machine was booted since the log was written at level process: \
+         give it the size of the others (truncate -s); the next start keeps what is valid then"
+    )]
+    Rebooted {
+        /// Slot of the file.
+        slot: u32,
+    },
     /// There are more places than one segment can record.
     #[error("{0} places are damaged: more than one segment can record")]
     TooMany(usize),
 }
 
 /// Records everything that is damaged in a log as lost, in a fresh segment, durably. Returns what that was: nothing, if
-/// the log is sound, which is not changed then; and the region. The caller holds the log's lock.
+/// the log is sound, which is not changed then; and the region. The caller holds the log's lock. Files that are short or
+/// missing are left to [`crate::prepare::Preparer::restore`], which is to come then: until that is done the log is a fault.
 ///
 /// # Errors
 /// Why not; what was accepted by then stays so, and the rest is still a fault.
@@ -42,6 +54,11 @@ pub fn accept_loss<R: Region>(
     let (Some(newest), Some(names)) = (survey.found.last(), survey.names) else {
         return Err(first.clone().into_error().into());
     };
+    if survey.possible_loss {
+        return Err(AcceptError::Rebooted { slot: first.slot });
+    }
+    let whole = |slot: &&u32| region.extent(**slot) == Extent::Whole;
+    let whole: Vec<u32> = slots.iter().filter(whole).copied().collect();
     let mut wal = bare(region, slots, config, names);
     let tail = survey.found.iter().rfind(|found| !found.void).unwrap_or(newest).scan.tail;
     let time = survey.found.iter().map(|found| found.scan.tail.time).max();
@@ -60,13 +77,14 @@ pub fn accept_loss<R: Region>(
         .iter()
         .any(|damage| damage.kind == DamageKind::Header && damage.sequence == newest_sequence + 1);
     let sequence = newest_sequence + u64::from(skipped);
-    wal.segments.push_back(Segment { slot: newest.slot, sequence, end: 0 });
+    let (slot, generation) = (newest.slot, newest.header.generation());
+    wal.segments.push_back(Segment { slot, sequence, generation, end: 0 });
     let mut holes: Vec<Hole> = survey.damages.iter().filter_map(hole).collect();
     if skipped {
         let joint = (sequence + 1, 0, SEGMENT_DATA_AT, tail.lsn, tail.lsn);
         holes.push(hole_of(joint));
     }
-    wal.settle(slots).and_then(|()| wal.begin_epoch(ACCEPTED)).map_err(RecoveryError::Sync)?;
+    wal.settle(&whole).and_then(|()| wal.begin_epoch(ACCEPTED)).map_err(RecoveryError::Sync)?;
     wal.append_holes(&holes)?;
     wal.wipe_headers(&survey.headless).map_err(RecoveryError::Sync)?;
     Ok((survey.damages, wal.into_region()))
@@ -89,13 +107,13 @@ fn hole_of((segment, from, to, lsn, next_lsn): (u64, u64, u64, u64, u64)) -> Hol
     }
 }
 
-/// What is recorded of a damage; of a lost header nothing but the joints beside its segment.
+/// What is recorded of a damage; of a lost header or file nothing but the gaps and joints that they leave.
 fn hole(damage: &Damage) -> Option<Hole> {
     let Damage { sequence, lsn, next_lsn, .. } = *damage;
     match damage.kind {
         DamageKind::Records => Some(hole_of((sequence, damage.at, damage.to, lsn, next_lsn))),
         DamageKind::Joint { .. } => Some(hole_of((sequence, 0, SEGMENT_DATA_AT, lsn, next_lsn))),
-        DamageKind::Header => None,
+        DamageKind::Header | DamageKind::File => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::mapped::MappedRegion;
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
+use crate::slots::Extent;
 use crate::staged::StagedRegion;
 
 /// A region in files: mapped, or staged in memory and synced by a thread.
@@ -82,6 +83,10 @@ impl Region for AnyRegion {
 
     fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()> {
         either!(self, region => region.sync(at, len))
+    }
+
+    fn extent(&self, slot: u32) -> Extent {
+        either!(self, region => region.extent(slot))
     }
 
     fn wait(&mut self) {

@@ -277,7 +277,8 @@ impl<R: Region> Wal<R> {
         self.tail = base + SEGMENT_DATA_AT;
         self.segment_end = base + self.region.slot_bytes();
         let sequence = header.sequence.get();
-        self.segments.push_back(Segment { slot, sequence, end: self.tail });
+        let generation = self.generation;
+        self.segments.push_back(Segment { slot, sequence, generation, end: self.tail });
     }
 
     /// The fresh segment of a start and its epoch record. Needs a free slot. Blocks until the header is as

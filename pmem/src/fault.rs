@@ -57,12 +57,12 @@ impl<R: Region> Wal<R> {
             return None;
         }
         let accepted = self.fault.is_none();
-        let Some((number, at)) = self.lookup(slot, offset, hint) else {
+        let Some((number, first, at)) = self.place(slot, offset, hint) else {
             // Only what was said again of the stream is left, or nothing before this place.
             let first = self.index.front(&state.entries);
             return Some((first.map_or(state.next_offset, |(first, _)| first), accepted));
         };
-        let record = self.record(at);
+        let record = self.record_of(slot, first, at);
         if record.is_some_and(|record| offset < record.end_offset()) {
             return None;
         }

@@ -13,6 +13,7 @@ mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
 mod device;
+mod dir_error;
 mod fault;
 pub mod format;
 mod holes;
@@ -51,4 +52,5 @@ pub use holes::{Hole, holes_in};
 pub use mapped::MappedRegion;
 pub use poison::{Failed, Poison};
 pub use scan::Misfit;
+pub use slots::Extent;
 pub use survey::{Damage, DamageKind};

@@ -7,14 +7,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::{Arc, OnceLock};
 
 use crate::copy::{self, Stores};
 use crate::device;
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::sigbus::Guarded;
+use crate::slots::Extent;
 
 /// What may be written and not yet be covered by a barrier, in bytes.
 const WINDOW_BYTES: u64 = 64 * 1024;
@@ -30,13 +31,15 @@ pub(crate) struct Reservation {
     reserved: usize,
     slot_bytes: u64,
     slots: u32,
+    /// By slot, where the file is not whole.
+    extents: Vec<OnceLock<Extent>>,
 }
 
 // SAFETY: the pointers name a range of addresses that belongs to this value alone; who may touch which bytes
 // when is decided by the slot protocol (a slot is written by the preparer, then by the region's one
 // owner).
 unsafe impl Send for Reservation {}
-// SAFETY: as above; the value itself is never changed after it was made.
+// SAFETY: as above; of the value itself only the extents are changed, which is safe.
 unsafe impl Sync for Reservation {}
 
 impl Reservation {
@@ -58,7 +61,8 @@ impl Reservation {
         }
         let start = start.cast::<u8>();
         let base = start.wrapping_add(start.align_offset(alignment));
-        Ok(Reservation { base, start, reserved, slot_bytes, slots })
+        let extents = (0..slots).map(|_| OnceLock::new()).collect();
+        Ok(Reservation { base, start, reserved, slot_bytes, slots, extents })
     }
 
     /// Maps `file` into slot `slot`, over what was there.
@@ -122,6 +126,17 @@ impl Reservation {
     /// Bytes of one slot.
     pub(crate) fn slot_bytes(&self) -> u64 {
         self.slot_bytes
+    }
+
+    /// How much of a slot's file is there.
+    pub(crate) fn extent(&self, slot: u32) -> Extent {
+        self.extents[slot as usize].get().copied().unwrap_or(Extent::Whole)
+    }
+
+    /// Notes how much of a slot's file is there, before the slot is announced.
+    pub(crate) fn set_extent(&self, slot: u32, extent: Extent) {
+        // A slot is taken over once, so there is none yet.
+        let _ = self.extents[slot as usize].set(extent);
     }
 
     /// How many slots there are addresses for.
@@ -321,6 +336,10 @@ impl Region for MappedRegion {
     #[inline]
     fn prefetch(&self, at: u64) {
         self.reservation.prefetch(at);
+    }
+
+    fn extent(&self, slot: u32) -> Extent {
+        self.reservation.extent(slot)
     }
 
     fn sync(&mut self, at: u64, len: usize) -> io::Result<()> {

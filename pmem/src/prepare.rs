@@ -9,8 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::any::AnyRegion;
+pub use crate::dir_error::DirError;
+use crate::dir_error::failed;
 use crate::mapped::{ALIGNMENT, MappedRegion, Reservation, probe_level};
 use crate::region::Level;
+use crate::scan::read_header;
+use crate::slots::{Extent, Slots};
 use crate::staged::{Files, Media, StagedRegion};
 
 /// Magic numbers of file systems in memory in statfs (statfs(2)).
@@ -21,76 +25,6 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 const PAGE: usize = 4096;
 /// Bytes that a new file is filled with at a time.
 const FILL_BYTES: usize = 1 << 20;
-
-/// Why a log's directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DirError {
-    /// Something about a path failed.
-    #[error("{path}: {action}: {source}")]
-    Io {
-        /// Which path.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another process uses the log.
-    #[error("{path}: the log is in use by another mstreamd (pid {pid})")]
-    InUse {
-        /// The lock file.
-        path: PathBuf,
-        /// Who holds it, as written there.
-        pid: String,
-    },
-    /// A segment file has another size.
-    #[error("{path}: {found} bytes, but [wal] segment_bytes is {expected}")]
-    Size {
-        /// The file.
-        path: PathBuf,
-        /// Its bytes.
-        found: u64,
-        /// Configured bytes.
-        expected: u64,
-    },
-    /// The file system needs larger units.
-    #[error(
-        "{path}: on hugetlbfs segment_bytes must be a multiple of the huge page size, {page} bytes"
-    )]
-    HugePage {
-        /// The directory.
-        path: PathBuf,
-        /// Bytes of a huge page.
-        page: u64,
-    },
-    /// There are more segment files than the log may have.
-    #[error("{path}: segment {slot} is beyond [wal] max_bytes ({slots} segments)")]
-    TooMany {
-        /// The file.
-        path: PathBuf,
-        /// Its slot.
-        slot: u32,
-        /// Slots of the log.
-        slots: u32,
-    },
-    /// The medium gives less than what was demanded.
-    #[error("{path}: gives level {found} ({why}), but [wal] require is {required}")]
-    Level {
-        /// The directory.
-        path: PathBuf,
-        /// What it gives.
-        found: Level,
-        /// Why not more.
-        why: String,
-        /// What was demanded.
-        required: Level,
-    },
-}
-
-fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DirError {
-    let path = path.to_path_buf();
-    move |source| DirError::Io { path, action, source }
-}
 
 /// Holds a log's lock until dropped.
 #[derive(Debug)]
@@ -189,7 +123,9 @@ enum Backing {
     Staged(Arc<Files>),
 }
 
-/// Opens a shard's directory: the region, the slots that exist (in memory, populated), and the preparer of more.
+/// Opens a shard's directory: the region, the slots that exist (in memory, populated), and the preparer of more. A file
+/// that is short, or missing below others, has a slot all the same ([`crate::region::Region::extent`]), which is not to be
+/// written to: what is there of it is in memory, and the file is left as it is.
 ///
 /// # Errors
 /// What is wrong with the directory or a file in it.
@@ -252,10 +188,9 @@ pub fn open_dir_on<M: Media + 'static>(
     };
     let mut preparer = Preparer { reservation, backing, why, next: 0, config };
     let mut slots = Vec::new();
-    while preparer.path(preparer.next).exists() {
-        slots.push(preparer.prepare_next()?);
+    for _ in 0..preparer.slots_there()? {
+        slots.push(preparer.take_next()?);
     }
-    preparer.refuse_strays()?;
     Ok((region, slots, preparer))
 }
 
@@ -307,7 +242,8 @@ impl Preparer {
                 self.reservation.map_memory(slot).map_err(failed(&path, "mapping memory"))?;
                 self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
                 if old {
-                    self.load(slot, &file).map_err(failed(&path, "reading the segment"))?;
+                    self.load(slot, &file, expected)
+                        .map_err(failed(&path, "reading the segment"))?;
                 }
                 files.add(slot, file);
             }
@@ -316,9 +252,55 @@ impl Preparer {
         Ok(slot)
     }
 
-    /// Reads what the medium holds of a slot, not what the kernel still has in memory: after a sync that failed in an
+    /// Takes over the next slot, which was made at some time: as much of it as is there.
+    fn take_next(&mut self) -> Result<u32, DirError> {
+        let slot = self.next;
+        let path = self.path(slot);
+        let extent = match fs::metadata(&path) {
+            Ok(facts) if facts.len() < self.config.segment_bytes => Extent::Short(facts.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Extent::Missing,
+            _ => return self.prepare_next(),
+        };
+        // Memory that is not the file's: nothing can be stored to it, or be used where it has ended.
+        self.reservation.map_memory(slot).map_err(failed(&path, "mapping memory"))?;
+        self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
+        if let Extent::Short(bytes) = extent {
+            let file = File::open(&path).map_err(failed(&path, "opening the segment"))?;
+            self.load(slot, &file, bytes).map_err(failed(&path, "reading the segment"))?;
+            if let Backing::Staged(files) = &self.backing {
+                files.add(slot, file);
+            }
+        }
+        self.reservation.set_extent(slot, extent);
+        self.next += 1;
+        Ok(slot)
+    }
+
+    /// Gives the files that were short or missing their size, once their loss was accepted ([`crate::accept`]): one with a
+    /// segment header is made longer by zeros, any other one is made new and holds nothing.
+    ///
+    /// # Errors
+    /// What failed, with the path. It can be tried again.
+    pub fn restore(&self, region: &AnyRegion, slots: &[u32]) -> Result<(), DirError> {
+        for slot in slots {
+            let path = self.path(*slot);
+            let front = region.front(*slot).map_err(failed(&path, "reading the segment"))?;
+            match Slots::extent(region, *slot) {
+                Extent::Whole => {}
+                Extent::Short(bytes) if read_header(&front).is_some() => {
+                    let file = OpenOptions::new().write(true).open(&path);
+                    let file = file.map_err(failed(&path, "opening the segment"))?;
+                    self.lengthen(&path, &file, bytes)?;
+                }
+                Extent::Short(_) | Extent::Missing => self.make(&path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the medium holds of the first `bytes` bytes of a slot, not what the kernel still has in memory: after a sync that failed in an
     /// earlier process that may be what never got there.
-    fn load(&self, slot: u32, file: &File) -> io::Result<()> {
+    fn load(&self, slot: u32, file: &File, bytes: u64) -> io::Result<()> {
         file.sync_data()?;
         // SAFETY: advice on a descriptor that `file` owns. It may be ignored, then the file system has no such memory.
         let refused =
@@ -327,7 +309,10 @@ impl Preparer {
             return Err(io::Error::from_raw_os_error(refused));
         }
         // SAFETY: the slot was mapped just now, and the region's owner is not told of it yet.
-        unsafe { self.reservation.fill(slot, |memory| file.read_exact_at(memory, 0)) }
+        unsafe {
+            self.reservation
+                .fill(slot, |memory| file.read_exact_at(&mut memory[..bytes as usize], 0))
+        }
     }
 
     /// Makes a segment file under a name of its own, then gives it `path`: a segment file of another size was
@@ -355,12 +340,18 @@ impl Preparer {
             .mode(0o600)
             .open(path)
             .map_err(failed(path, "making the segment"))?;
-        allocate(&file, self.config.segment_bytes)
+        self.lengthen(path, &file, 0)
+    }
+
+    /// Gives a file of `from` bytes the size of a segment.
+    fn lengthen(&self, path: &Path, file: &File, from: u64) -> Result<(), DirError> {
+        allocate(file, self.config.segment_bytes)
             .map_err(failed(path, "allocating the segment"))?;
         if matches!(self.backing, Backing::Staged(_)) {
             // Blocks that were never written to are noted as such by the file system, and each first write to one
             // would make it write that down as part of the sync.
-            fill(&file, self.config.segment_bytes).map_err(failed(path, "filling the segment"))?;
+            fill(file, from, self.config.segment_bytes)
+                .map_err(failed(path, "filling the segment"))?;
         }
         file.sync_all().map_err(failed(path, "syncing the segment's size"))
     }
@@ -369,33 +360,26 @@ impl Preparer {
         self.config.dir.join(format!("{slot:08}.seg"))
     }
 
-    /// Slot files must have consecutive numbers: one behind a gap means that another is missing.
-    fn refuse_strays(&self) -> Result<(), DirError> {
+    /// How many slots were made: slots get their files in the order of their numbers, so those below the highest one had
+    /// theirs.
+    fn slots_there(&self) -> Result<u32, DirError> {
         let dir = &self.config.dir;
+        let mut there = 0;
         for entry in fs::read_dir(dir).map_err(failed(dir, "listing"))? {
             let path = entry.map_err(failed(dir, "listing"))?.path();
-            let number = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .and_then(|name| name.strip_suffix(".seg"))
-                .and_then(|stem| stem.parse::<u32>().ok());
-            if let Some(slot) = number
-                && slot >= self.next
-            {
-                if slot >= self.config.segments {
-                    return Err(DirError::TooMany { path, slot, slots: self.config.segments });
-                }
-                let missing = self.path(self.next);
-                let source = io::Error::from(io::ErrorKind::NotFound);
-                return Err(DirError::Io {
-                    path: missing,
-                    action: "a later segment exists",
-                    source,
-                });
+            let Some(slot) = slot_of(&path) else { continue };
+            if slot >= self.config.segments {
+                return Err(DirError::TooMany { path, slot, slots: self.config.segments });
             }
+            there = there.max(slot + 1);
         }
-        Ok(())
+        Ok(there)
     }
+}
+
+/// The slot that a segment file's name says.
+pub fn slot_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok()
 }
 
 /// Gives a file its size and every block of it. Fails with a reason, where a store into a hole would kill the
@@ -408,10 +392,9 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes zeros to all of a file.
-fn fill(file: &File, bytes: u64) -> io::Result<()> {
+/// Writes zeros to a file, from byte `at` to byte `bytes`.
+fn fill(file: &File, mut at: u64, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; FILL_BYTES];
-    let mut at = 0;
     while at < bytes {
         let len = (bytes - at).min(FILL_BYTES as u64);
         file.write_all_at(&zeros[..len as usize], at)?;

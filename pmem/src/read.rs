@@ -1,12 +1,13 @@
 //! Reading: a record by its place, and places by offset, time and epoch.
 
-use crate::format::{RECORD_HEADER_BYTES, RecordHeader, crc32c, record_bytes};
+use crate::format::{Kind, RECORD_HEADER_BYTES, RecordHeader, crc32c, record_bytes};
 use crate::region::Region;
 use crate::tables::StreamSlot;
 use crate::wal::{Record, RecordAt, Wal};
 
 impl<R: Region> Wal<R> {
-    /// The record at `at`, if it is still one.
+    /// The record at `at`, if it is still one. Which one that is may have changed, where a file was exchanged under the
+    /// log: [`Wal::record_of`] asks.
     #[inline]
     pub fn record(&self, at: RecordAt) -> Option<Record<'_>> {
         let header = RecordHeader::read(self.region.bytes(at.address(), RECORD_HEADER_BYTES))?;
@@ -19,6 +20,25 @@ impl<R: Region> Wal<R> {
         Some(Record { header, block }).filter(|record| self.still_sound(record))
     }
 
+    /// The record at `at`, if it is the one of `stream` that begins at `offset`.
+    #[inline]
+    pub fn record_of(&self, stream: StreamSlot, offset: u64, at: RecordAt) -> Option<Record<'_>> {
+        let id = self.tables.streams[stream.0 as usize].id;
+        self.record(at).filter(|Record { header, .. }| {
+            header.stream.get() == id
+                && header.offset.get() == offset
+                && header.kind == Kind::Data as u8
+        })
+    }
+
+    /// The record of `stream` whose batch holds `offset`, if it can be read, and its number for the next call's `hint`.
+    #[inline]
+    pub fn read(&self, stream: StreamSlot, offset: u64, hint: u64) -> Option<(u64, Record<'_>)> {
+        let (number, first, at) = self.place(stream, offset, hint)?;
+        let record = self.record_of(stream, first, at)?;
+        (offset < record.end_offset()).then_some((number, record))
+    }
+
     /// True if the block of a record is what was stored. To be asked again behind the use of it: memory that is lost
     /// ([`crate::sigbus`]) is lost when it is read.
     #[inline]
@@ -26,16 +46,27 @@ impl<R: Region> Wal<R> {
         self.region.poison().is_none() || crc32c(record.block) == record.header.block_crc.get()
     }
 
-    /// The record of `stream` whose batch holds `offset`, and its number for the next call's `hint`.
+    /// Where the record of `stream` stands whose batch holds `offset`, and its number for the next call's `hint`.
     #[inline]
     pub fn lookup(&self, stream: StreamSlot, offset: u64, hint: u64) -> Option<(u64, RecordAt)> {
+        self.place(stream, offset, hint).map(|(number, _, at)| (number, at))
+    }
+
+    /// What the index says of the batch that holds `offset`: its number, its first offset, and its place.
+    #[inline]
+    pub(crate) fn place(
+        &self,
+        stream: StreamSlot,
+        offset: u64,
+        hint: u64,
+    ) -> Option<(u64, u64, RecordAt)> {
         let state = &self.tables.streams[stream.0 as usize];
         if offset >= state.next_offset {
             return None;
         }
         let number = self.index.find(&state.entries, offset, hint)?;
-        let (_, at) = self.index.entry(&state.entries, number)?;
-        Some((number, RecordAt(at)))
+        let (first, at) = self.index.entry(&state.entries, number)?;
+        Some((number, first, RecordAt(at)))
     }
 
     /// Offset of the stream's first message that was stored at or after `time` (ns since 1970).
@@ -55,8 +86,9 @@ impl<R: Region> Wal<R> {
         from_here: impl Fn(&RecordHeader) -> bool,
     ) -> Option<u64> {
         let state = &self.tables.streams[stream.0 as usize];
-        let number = self.index.partition(&state.entries, |_, at| {
-            self.record(RecordAt(at)).is_some_and(|record| !from_here(record.header))
+        let number = self.index.partition(&state.entries, |offset, at| {
+            let record = self.record_of(stream, offset, RecordAt(at));
+            record.is_some_and(|record| !from_here(record.header))
         });
         self.index.entry(&state.entries, number).map(|(offset, _)| offset)
     }

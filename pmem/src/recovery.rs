@@ -212,22 +212,17 @@ impl<R: Region> Wal<R> {
             self.resume(tail.lsn, tail.chain, time);
         }
         let (slot, sequence) = (found.slot, found.header.sequence.get());
-        self.segments.push_back(Segment { slot, sequence, end });
+        let generation = found.header.generation();
+        self.segments.push_back(Segment { slot, sequence, generation, end });
         Ok(())
     }
 
     /// Makes durable what recovery relied on. After a kill of the process the memory shows stores that a power
-    /// cut could still take back: a header half wiped, the header of the newest segment, its last records.
+    /// cut could still take back: a header half wiped, the header of the newest segment, its last records. `slots` are
+    /// those whose files are whole.
     pub(crate) fn settle(&mut self, slots: &[u32]) -> std::io::Result<()> {
         if !planted(Bug::HalfHeaderLeft) {
             clear_half_written(&mut self.region, self.ready.make_contiguous());
-        }
-        if self.possible_loss {
-            for slot in slots {
-                let held = self.segments.iter().find(|segment| segment.slot == *slot);
-                let from = held.map_or(self.base(*slot) + SEGMENT_DATA_AT, |held| held.end);
-                clear_lost(&mut self.region, *slot, from, self.lsn)?;
-            }
         }
         if self.possible_loss {
             for slot in slots {
@@ -240,6 +235,7 @@ impl<R: Region> Wal<R> {
             self.region.sync(self.base(*slot), SEGMENT_DATA_AT as usize)?;
         }
         if let Some(newest) = self.segments.back()
+            && slots.contains(&newest.slot)
             && !planted(Bug::NotSettled)
         {
             self.region.sync(self.base(newest.slot), self.region.slot_bytes() as usize)?;

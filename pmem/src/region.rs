@@ -1,6 +1,7 @@
 //! What a region is: bytes that survive something, and the only way to store into them.
 
 use crate::poison::Poison;
+use crate::slots::Extent;
 
 /// What a completed barrier of a region survives. Found out by trying, never assumed.
 ///
@@ -108,6 +109,11 @@ pub trait Region {
     /// # Errors
     /// What the system said.
     fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()>;
+
+    /// How much of a slot's file is there. What is not reads as zeros; a slot that is not whole is not stored to.
+    fn extent(&self, _slot: u32) -> Extent {
+        Extent::Whole
+    }
 
     /// Waits a little for a barrier that has not completed. For use at start, not on the message path.
     fn wait(&mut self) {}

@@ -67,7 +67,7 @@ impl<R: Region> Wal<R> {
     /// The oldest record that a stream holds, with the offset of its first message.
     pub fn oldest(&self, slot: StreamSlot) -> Option<(u64, Record<'_>)> {
         let (offset, at) = self.index.front(&self.tables.streams[slot.0 as usize].entries)?;
-        Some((offset, self.record(RecordAt(at))?))
+        Some((offset, self.record_of(slot, offset, RecordAt(at))?))
     }
 
     /// Lets a stream's oldest record go: its messages are not held any more. Its space comes back when its segment
@@ -168,7 +168,9 @@ impl<R: Region> Wal<R> {
     /// Takes one record out of the index and says again what nothing newer says. The next record's address.
     fn retire_record(&mut self, address: u64) -> Option<u64> {
         let at = RecordAt::new(address);
-        let Some(record) = self.record(at) else {
+        let generation = self.segments[0].generation;
+        let own = |record: &Record<'_>| record.header.generation() == generation;
+        let Some(record) = self.record(at).filter(own) else {
             // What was promised changed under the log: that is not wiped away. It is said, and recycling waits.
             self.unreadable = Some(at);
             return None;

@@ -5,10 +5,24 @@ use std::io;
 
 use crate::region::Region;
 
+/// How much of a slot's file is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// It ends behind this many bytes.
+    Short(u64),
+    /// There is none, though there are files of later slots.
+    Missing,
+}
+
 /// Slots of one size that can be read.
 pub trait Slots {
     /// Bytes of a slot.
     fn slot_bytes(&self) -> u64;
+
+    /// How much of a slot's file is there. What is not reads as zeros.
+    fn extent(&self, slot: u32) -> Extent;
 
     /// All bytes of a slot.
     ///
@@ -26,6 +40,10 @@ pub trait Slots {
 impl<R: Region> Slots for R {
     fn slot_bytes(&self) -> u64 {
         Region::slot_bytes(self)
+    }
+
+    fn extent(&self, slot: u32) -> Extent {
+        Region::extent(self, slot)
     }
 
     fn slot(&self, slot: u32) -> io::Result<Cow<'_, [u8]>> {

@@ -11,7 +11,7 @@ use crate::planted::{Bug, planted};
 use crate::recovery::RecoveryError;
 use crate::region::Level;
 use crate::scan::{Depth, Scan, headless, read_header, scan, torn, written_copy};
-use crate::slots::Slots;
+use crate::slots::{Extent, Slots};
 use crate::wal::LogNames;
 
 /// A segment as found.
@@ -63,6 +63,8 @@ pub enum DamageKind {
     },
     /// The header of the segment in the slot.
     Header,
+    /// The slot's file is short or missing.
+    File,
 }
 
 impl Damage {
@@ -134,7 +136,9 @@ impl Survey {
         for slot in slots {
             match read_header(&source.front(*slot).map_err(unread(*slot))?) {
                 Some(header) => headers.push((*slot, header)),
-                None => survey.blank.push(*slot),
+                // One that is not whole cannot be used, and may have lost its header.
+                None if source.extent(*slot) == Extent::Whole => survey.blank.push(*slot),
+                None => {}
             }
         }
         for (slot, header) in &headers {
@@ -155,6 +159,7 @@ impl Survey {
         let holes = survey.scan(source, headers, looked)?;
         survey.link(source, &holes)?;
         survey.look_at_headless(source)?;
+        survey.look_at_files(source, slots);
         survey.cut(source)?;
         Ok(survey)
     }
@@ -323,6 +328,27 @@ impl Survey {
         Ok(())
     }
 
+    /// Notes the files that are not whole: no crash leaves one behind, so more than its end may be lost.
+    fn look_at_files<S: Slots>(&mut self, source: &S, slots: &[u32]) {
+        let bytes = source.slot_bytes();
+        let damage = |slot: &u32| {
+            let (at, what) = match source.extent(*slot) {
+                Extent::Whole => return None,
+                Extent::Short(at) => {
+                    (at, format!("the file ends here, but a segment has {bytes} bytes"))
+                }
+                Extent::Missing => (0, "the file is missing, and later ones are there".to_string()),
+            };
+            let held = self.found.iter().find(|found| found.slot == *slot);
+            let lsn = held.map_or(0, |found| found.scan.tail.lsn);
+            let sequence = held.map_or(0, |found| found.header.sequence.get());
+            let (slot, to, next_lsn, kind) = (*slot, bytes, lsn, DamageKind::File);
+            Some(Damage { slot, sequence, at, to, lsn, next_lsn, kind, what })
+        };
+        let damages: Vec<Damage> = slots.iter().filter_map(damage).collect();
+        self.damages.splice(0..0, damages);
+    }
+
     /// Takes away what newer segments make void, then notes which gaps are damage.
     fn cut<S: Slots>(&mut self, source: &S) -> Result<(), RecoveryError> {
         let mut cut = u64::MAX;
@@ -376,7 +402,7 @@ fn check_header(
         format!("it belongs to shard {}, not {shard}", header.shard.get())
     } else if header.segment_bytes.get() != slot_bytes {
         let made_for = header.segment_bytes.get();
-        format!("it was made for segments of {made_for} bytes, not {slot_bytes}")
+        format!("it was made for [wal] segment_bytes {made_for}, not {slot_bytes}")
     } else {
         return Ok(());
     };

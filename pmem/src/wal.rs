@@ -119,6 +119,8 @@ impl Record<'_> {
 pub(crate) struct Segment {
     pub(crate) slot: u32,
     pub(crate) sequence: u64,
+    /// What its records carry.
+    pub(crate) generation: u64,
     /// Address behind its last valid record (of the newest segment: where it was opened).
     pub(crate) end: u64,
 }

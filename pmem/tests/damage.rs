@@ -121,15 +121,21 @@ fn exchange(a: &Path, b: &Path) {
 
 #[test]
 fn files_of_another_size_are_refused() {
-    for size in [0, 4096, SEGMENT / 2, SEGMENT - 1, SEGMENT + 1, 2 * SEGMENT] {
-        for slot in 0..3 {
+    for slot in 0..3 {
+        let resized = |size: u64| {
             let log = Log::new();
-            fs::File::options()
-                .write(true)
-                .open(log.path(slot))
-                .and_then(|file| file.set_len(size))
-                .expect("resized");
-            log.refused(&format!("0000000{slot}.seg: {size} bytes, but [wal] segment_bytes is"));
+            let file = fs::File::options().write(true).open(log.path(slot)).expect("there");
+            file.set_len(size).expect("resized");
+            log
+        };
+        for size in [SEGMENT + 1, 2 * SEGMENT] {
+            let expected = format!("0000000{slot}.seg: {size} bytes, but [wal] segment_bytes is");
+            resized(size).refused(&expected);
+        }
+        for size in [0, 4096, SEGMENT / 2, SEGMENT - 1] {
+            let expected =
+                format!("damaged: slot {slot} byte {size}: the file ends here, but a segment has");
+            resized(size).refused(&expected);
         }
     }
 }
@@ -139,7 +145,7 @@ fn another_configuration_is_refused() {
     let log = Log::new();
     let before = log.bytes();
     for (segment_bytes, segments, expected) in [
-        (2 * SEGMENT, SEGMENTS, "00000000.seg: 262144 bytes, but [wal] segment_bytes is 524288"),
+        (SEGMENT / 2, SEGMENTS, "00000000.seg: 262144 bytes, but [wal] segment_bytes is 131072"),
         (SEGMENT, 5, "00000005.seg: segment 5 is beyond [wal] max_bytes (5 segments)"),
     ] {
         let refused = open_dir(dir_config(log.dir.path(), segment_bytes, segments));
@@ -147,6 +153,12 @@ fn another_configuration_is_refused() {
         assert!(error.contains(expected), "{error}");
         assert!(log.bytes() == before);
     }
+    let (region, slots, _) =
+        open_dir(dir_config(log.dir.path(), 2 * SEGMENT, SEGMENTS)).expect("all files are short");
+    let refused = Wal::open_even_damaged(region, &slots, config(0)).expect_err("they are not");
+    let expected = "segment in slot 0: it was made for [wal] segment_bytes 262144, not 524288";
+    assert_eq!(refused.to_string(), expected);
+    assert!(log.bytes() == before);
     log.refused_for(
         WalConfig { shard: 4, ..config(0) },
         "segment in slot 0: it belongs to shard 3, not 4",
@@ -238,7 +250,7 @@ fn exchanged_files_are_put_in_order_by_their_headers() {
 fn missing_and_repeated_segments_are_refused() {
     let log = Log::new();
     fs::remove_file(log.path(1)).expect("there");
-    log.refused("00000001.seg: a later segment exists");
+    log.refused("damaged: slot 1 byte 0: the file is missing, and later ones are there");
     // An empty file in its place.
     fs::write(log.path(1), vec![0; SEGMENT as usize]).expect("written");
     log.refused("segment 2 is missing between slots 0 and 2");

@@ -356,16 +356,12 @@ fn read_batch<R: Region>(
         invariant: kept::NAME,
         what: format!("stream {id} offset {offset}: {what}"),
     };
-    let (hint, at) =
-        wal.lookup(slot, offset, hint).ok_or_else(|| unreadable(&"no record holds it"))?;
-    let record = wal.record(at).ok_or_else(|| unreadable(&"its record cannot be read"))?;
+    let (hint, record) =
+        wal.read(slot, offset, hint).ok_or_else(|| unreadable(&"no record of it can be read"))?;
     let (header, first) = (record.header, record.header.offset.get());
     let block = Block::parse(record.block, header.count.get(), header.block_crc.get())
         .map_err(|error| unreadable(&error))?;
     let end = first + u64::from(header.count.get());
-    if end <= offset {
-        return Err(unreadable(&"its record ends before it"));
-    }
     let publisher = header.publisher.get();
     for (at, message) in (first..end).zip(block.messages()) {
         if at < offset {

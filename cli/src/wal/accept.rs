@@ -49,7 +49,7 @@ fn accept(log: &Log, yes: bool, names: &Names, out: &mut Output) -> Result<(), F
     let failed = |reason: String| Failure::Failed(format!("{}: {reason}", log.name()));
     let files = log.files()?;
     if let Some(problem) = super::health::of_files(log, &files).first() {
-        return Err(failed(format!("{}; put it back first", problem.line())));
+        return Err(failed(format!("{}; give it its size first (truncate)", problem.line())));
     }
     let report = log.examine(&files).map_err(failed)?;
     let mut found = problems(log, &files, &report);
@@ -161,6 +161,8 @@ fn write(log: &Log, report: &LogReport, segments: u32) -> Result<usize, String> 
         ready_segments: 0,
         time_ns: u64::try_from(now).unwrap_or(0),
     };
-    let accepted = accept_loss(region, &slots, config).map_err(|error| error.to_string())?;
-    Ok(accepted.0.len())
+    let (accepted, region) =
+        accept_loss(region, &slots, config).map_err(|error| error.to_string())?;
+    preparer.restore(&region, &slots).map_err(|error| error.to_string())?;
+    Ok(accepted.len())
 }

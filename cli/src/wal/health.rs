@@ -66,6 +66,7 @@ pub(super) fn problems(log: &Log, files: &SegmentFiles, report: &LogReport) -> V
                 format!("the log goes on in segment {}", damage.sequence)
             }
             DamageKind::Header => "its records are not read".to_string(),
+            DamageKind::File => String::new(),
         };
         let missing = (damage.next_lsn > damage.lsn).then_some((damage.lsn, damage.next_lsn));
         let what = match damage.kind {
@@ -93,20 +94,14 @@ pub(super) fn problems(log: &Log, files: &SegmentFiles, report: &LogReport) -> V
     problems
 }
 
-/// What is wrong with the files themselves.
+/// Files that a node would not take.
 pub(super) fn of_files(log: &Log, files: &SegmentFiles) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for slot in files.missing() {
-        let file = log.file(slot).display().to_string();
-        let what = "this file is missing, and later ones are there".to_string();
-        problems.push(Problem::of(file, 0, what));
-    }
-    for (slot, length) in files.odd_sizes() {
-        let bytes = files_slot_bytes(files);
-        let what = format!("the file ends here, but a segment has {bytes} bytes");
-        problems.push(Problem::of(log.file(*slot).display().to_string(), *length, what));
-    }
-    problems
+    let bytes = files_slot_bytes(files);
+    let problem = |(slot, length): (u32, u64)| {
+        let what = format!("the file has {length} bytes, but a segment has {bytes}");
+        Problem::of(log.file(slot).display().to_string(), bytes, what)
+    };
+    files.too_large().map(problem).collect()
 }
 
 fn files_slot_bytes(files: &SegmentFiles) -> u64 {

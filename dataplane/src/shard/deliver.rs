@@ -2,7 +2,7 @@
 
 use mstream_nic::Frame;
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::StreamSlot;
+use mstream_pmem::wal::{Record, StreamSlot};
 use mstream_wire::{Code, DataHeader, DatagramWriter, FrameHead, Skip, rewrite_as_deliver};
 
 use super::emit::finish_frame;
@@ -94,7 +94,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 frame
             }
             None => {
-                let Some(record) = self.wal.record(stored.at) else { return false };
+                let stream = StreamSlot(stored.stream);
+                let record = self.wal.record_of(stream, stored.offset, stored.at);
+                let Some(record) = record else { return false };
                 let Some(mut frame) = out.frame(port) else { return false };
                 frame.set_len(frame.capacity());
                 let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
@@ -188,12 +190,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
         let mut next = subscription.next;
         while next < visible_end && next < subscription.limit {
-            let found = self.wal.lookup(slot_of_stream, next, subscription.hint);
-            let found = found.and_then(|(number, at)| Some((number, self.wal.record(at)?)));
-            let Some((number, record)) = found.filter(|(_, record)| next < record.end_offset())
-            else {
-                // It was lost, or its memory is.
-                let hole = self.wal.hole(slot_of_stream, next, subscription.hint);
+            let found = self.wal.read(slot_of_stream, next, subscription.hint);
+            let whole = found.filter(|(_, record)| !subscription.asked || is_whole(record));
+            let Some((number, record)) = whole else {
+                // It was lost, or its memory is, or what stands there is not what was stored.
+                let hole = match found {
+                    Some((_, record)) => Some((record.end_offset(), false)),
+                    None => self.wal.hole(slot_of_stream, next, subscription.hint),
+                };
                 let Some((to, accepted)) = hole else { break };
                 let to = to.min(stream.visible_end);
                 if !writer.skip(&skip(handle.0, next, to, accepted)) {
@@ -229,6 +233,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         }
         subscription.next = next;
+        subscription.asked = false;
         self.counters.delivered_by_copy += 1;
         self.want_beat(now, slot);
         true
@@ -270,6 +275,11 @@ pub(super) fn give<F, O: Outbox<F> + ?Sized>(
     }
     counters.frames_out += 1;
     true
+}
+
+/// True if a record's block is what was stored.
+fn is_whole(record: &Record<'_>) -> bool {
+    mstream_wire::crc32c(record.block) == record.header.block_crc.get()
 }
 
 /// Offsets whose messages are missing; unless that was `accepted`, they may be back some time.

@@ -42,6 +42,8 @@ pub(crate) struct Subscription {
     pub(crate) limit: u64,
     /// Where in the log's index the last batch from the log was found.
     pub(crate) hint: u64,
+    /// A client asks again when a block did not fit its crc: what is sent first behind that is looked at more closely.
+    pub(crate) asked: bool,
     pub(crate) pace: Pace,
     /// True while it stands in the list of lagging ones (it may have become another pace meanwhile).
     pub(crate) listed: bool,
@@ -109,6 +111,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             subscription.next = start;
         }
         subscription.limit = start.saturating_add(frame.credit.get());
+        subscription.asked = true;
         subscription.pace = if code == Code::Ok { Pace::Behind } else { Pace::Stopped };
         self.list_behind(index);
         self.owe_subscription(index, owes::SUBSCRIBED);
@@ -175,6 +178,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             next: 0,
             limit: 0,
             hint: 0,
+            asked: true,
             pace: Pace::Stopped,
             listed: false,
             owes: 0,

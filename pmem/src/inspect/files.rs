@@ -1,22 +1,23 @@
 //! The segment files of a log that is only looked at: opened for reading alone, copied piece by piece.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::format::{SEGMENT_DATA_AT, SegmentHeader};
+use crate::prepare::slot_of;
 use crate::scan::read_header;
-use crate::slots::Slots;
+use crate::slots::{Extent, Slots};
 
 /// Segment files of one directory.
 #[derive(Debug)]
 pub struct SegmentFiles {
-    /// By slot; `None` where the number is left out.
-    files: Vec<Option<File>>,
+    /// By slot, with its bytes; `None` where the number is left out.
+    files: Vec<Option<(File, u64)>>,
     slot_bytes: u64,
-    odd: Vec<(u32, u64)>,
 }
 
 impl SegmentFiles {
@@ -28,29 +29,34 @@ impl SegmentFiles {
         let named = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
-        let mut files: Vec<Option<File>> = Vec::new();
-        let mut paths: Vec<(u32, PathBuf)> = Vec::new();
+        let mut paths: BTreeMap<u32, PathBuf> = BTreeMap::new();
         for entry in fs::read_dir(dir).map_err(|error| named(dir, error))? {
             let path = entry.map_err(|error| named(dir, error))?.path();
             if let Some(slot) = slot_of(&path) {
-                paths.push((slot, path));
+                paths.insert(slot, path);
             }
         }
-        paths.sort();
-        let mut lengths = Vec::new();
+        let mut files: Vec<Option<(File, u64)>> = Vec::new();
         let mut header: Option<SegmentHeader> = None;
-        for (slot, path) in paths {
-            let file = OpenOptions::new().read(true).open(&path);
-            let file = file.map_err(|error| named(&path, error))?;
+        let behind = paths.keys().last().map_or(0, |last| last + 1);
+        for slot in 0..behind {
+            // One that was made while the directory was listed may not have been listed.
+            let path = paths.remove(&slot).unwrap_or_else(|| dir.join(format!("{slot:08}.seg")));
+            let file = match OpenOptions::new().read(true).open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    files.push(None);
+                    continue;
+                }
+                Err(error) => return Err(named(&path, error)),
+            };
             let length = file.metadata().map_err(|error| named(&path, error))?.len();
             let front = read_padded(&file, length.min(SEGMENT_DATA_AT), SEGMENT_DATA_AT)
                 .map_err(|error| named(&path, error))?;
             header = header.or_else(|| read_header(&front));
-            lengths.push((slot, length));
-            files.resize_with(slot as usize + 1, || None);
-            files[slot as usize] = Some(file);
+            files.push(Some((file, length)));
         }
-        let longest = lengths.iter().map(|(_, length)| *length).max();
+        let longest = files.iter().flatten().map(|(_, length)| *length).max();
         let Some(longest) = longest else {
             let error = io::Error::new(io::ErrorKind::NotFound, "no segment files (*.seg)");
             return Err(named(dir, error));
@@ -60,30 +66,25 @@ impl SegmentFiles {
             let what = format!("segments of {slot_bytes} bytes are none");
             return Err(named(dir, io::Error::new(io::ErrorKind::InvalidData, what)));
         }
-        lengths.retain(|(_, length)| *length != slot_bytes);
-        Ok(SegmentFiles { files, slot_bytes, odd: lengths })
+        Ok(SegmentFiles { files, slot_bytes })
     }
 
-    /// Slots that have a file.
+    /// Slots up to the last one that has a file.
     pub fn slots(&self) -> Vec<u32> {
-        let there = |slot: &u32| self.files[*slot as usize].is_some();
-        (0..self.files.len() as u32).filter(there).collect()
+        (0..self.files.len() as u32).collect()
     }
 
-    /// Numbers that are left out below the highest: files that are missing.
-    pub fn missing(&self) -> Vec<u32> {
-        let gone = |slot: &u32| self.files[*slot as usize].is_none();
-        (0..self.files.len() as u32).filter(gone).collect()
-    }
-
-    /// Slots whose files are of another size than a segment, with their bytes. What they lack is read as zeros.
-    pub fn odd_sizes(&self) -> &[(u32, u64)] {
-        &self.odd
+    /// Slots whose files are larger than a segment, with their bytes.
+    pub fn too_large(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let length = |slot: u32| self.files[slot as usize].as_ref().map(|(_, length)| *length);
+        let lengths =
+            (0..self.files.len() as u32).filter_map(move |slot| Some((slot, length(slot)?)));
+        lengths.filter(|(_, length)| *length > self.slot_bytes)
     }
 
     fn read(&self, slot: u32, bytes: u64) -> io::Result<Cow<'_, [u8]>> {
-        let Some(file) = self.files.get(slot as usize).and_then(Option::as_ref) else {
-            return Err(io::ErrorKind::NotFound.into());
+        let Some((file, _)) = self.files.get(slot as usize).and_then(Option::as_ref) else {
+            return Ok(Cow::Owned(vec![0; bytes as usize]));
         };
         let there = file.metadata()?.len().min(bytes);
         read_padded(file, there, bytes).map(Cow::Owned)
@@ -93,6 +94,14 @@ impl SegmentFiles {
 impl Slots for SegmentFiles {
     fn slot_bytes(&self) -> u64 {
         self.slot_bytes
+    }
+
+    fn extent(&self, slot: u32) -> Extent {
+        match self.files.get(slot as usize).and_then(Option::as_ref) {
+            Some((_, length)) if *length < self.slot_bytes => Extent::Short(*length),
+            Some(_) => Extent::Whole,
+            None => Extent::Missing,
+        }
     }
 
     fn slot(&self, slot: u32) -> io::Result<Cow<'_, [u8]>> {
@@ -117,11 +126,6 @@ fn read_padded(file: &File, there: u64, bytes: u64) -> io::Result<Vec<u8>> {
         }
     }
     Ok(buffer)
-}
-
-/// The slot that a segment file's name says.
-pub fn slot_of(path: &Path) -> Option<u32> {
-    path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok()
 }
 
 /// Process that holds the lock of the logs in `dir`, as the kernel lists it. Nothing is locked for that, so a node that

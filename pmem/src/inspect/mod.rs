@@ -8,16 +8,17 @@ mod files;
 
 use std::io;
 
-pub use files::{SegmentFiles, lock_holder, slot_of};
+pub use files::{SegmentFiles, lock_holder};
 
 use crate::fault::Missing;
 use crate::format::{
     ACCEPTED, Kind, OPENED_AT_START, RecordHeader, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
     SegmentHeader, record_bytes,
 };
+pub use crate::prepare::slot_of;
 use crate::recovery::RecoveryError;
 use crate::scan::read_header;
-pub use crate::slots::Slots;
+pub use crate::slots::{Extent, Slots};
 use crate::survey::{Damage, Expected, Found, Survey, records};
 
 /// How a segment's records end.

@@ -31,6 +31,7 @@ use crate::copy::Stores;
 use crate::mapped::{ALIGNMENT, Reservation};
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
+use crate::slots::Extent;
 
 /// Things handed over that may wait: several for each barrier that the log lets be in flight, so that a shard never
 /// finds the queue full.
@@ -233,6 +234,10 @@ impl Region for StagedRegion {
     #[inline]
     fn prefetch(&self, at: u64) {
         self.memory.prefetch(at);
+    }
+
+    fn extent(&self, slot: u32) -> Extent {
+        self.memory.extent(slot)
     }
 
     fn sync(&mut self, at: u64, len: usize) -> io::Result<()> {
