@@ -14,6 +14,7 @@ use mstream_dataplane::{Clock, Limits, ShardConfig, Status, TscClock};
 use mstream_nic::memif::Listener;
 use mstream_nic_dpdk::Eal;
 use mstream_pmem::prepare::{DirLock, Preparer};
+use mstream_pmem::staged::Syncs;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -39,6 +40,8 @@ pub(crate) struct Watched {
     pub(crate) link: Arc<Link>,
     /// What its log lacks.
     pub(crate) lack: Lack,
+    /// How long the syncs of its log take, if there are any.
+    pub(crate) syncs: Option<Syncs>,
 }
 
 /// The threads of the node, and how to end them.
@@ -187,7 +190,8 @@ impl Opened {
             let (to, from) = (Arc::clone(&commands), Arc::clone(&replies));
             let link = Arc::new(Link::new(number as u32, ports.clone(), to, from));
             let lack = Lack::new(wal.fault(), &missing[number], &opened.keeper);
-            watched.push(Watched { status: Arc::clone(&status), ports, link, lack });
+            let syncs = wal.region().syncs();
+            watched.push(Watched { status: Arc::clone(&status), ports, link, lack, syncs });
             supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
             let config = shard_config(config, number, &opened.keeper)?;
             let clock = clock.clone();

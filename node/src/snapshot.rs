@@ -9,6 +9,7 @@ use mstream_controlplane::admin::{Answer, Page, Shards, convert_level, now_ns};
 use mstream_controlplane::catalogue::{Publisher, Rules, Stream, Watermark};
 use mstream_controlplane::config::Port;
 use mstream_dataplane::{PollTimes, Status, StreamEntry, StreamRules};
+use mstream_pmem::staged::{SyncTimes, Syncs};
 
 use crate::link::Link;
 use crate::node::Watched;
@@ -34,6 +35,8 @@ struct Seen {
     probes: Arc<Vec<PortProbe>>,
     /// Why its log takes nothing; empty if it does.
     fault: String,
+    /// How long the syncs of its log take, if there are any.
+    syncs: Option<Syncs>,
 }
 
 impl Node {
@@ -81,7 +84,8 @@ impl Node {
             .map(|(shard, probes)| {
                 let (status, link) = (Arc::clone(&shard.status), Arc::clone(&shard.link));
                 let fault = shard.lack.condition.clone();
-                Seen { status, link, probes: Arc::clone(probes), fault }
+                let syncs = shard.syncs.clone();
+                Seen { status, link, probes: Arc::clone(probes), fault, syncs }
             })
             .collect();
         Node { fixed, shards, ready }
@@ -131,6 +135,15 @@ impl Shards for Node {
         status.ready = self.ready.load(Ordering::Relaxed);
         for (shard, seen) in status.shards.iter_mut().zip(&self.shards) {
             fill(shard, &seen.status, &seen.fault);
+            shard.sync_ns = seen.syncs.as_ref().map(|syncs| {
+                let times = syncs.times();
+                v1::Histogram {
+                    bounds: SyncTimes::bounds().to_vec(),
+                    counts: times.counts.to_vec(),
+                    max: times.max_ns,
+                    sum: times.sum_ns,
+                }
+            });
             for (port, probe) in shard.ports.iter_mut().zip(seen.probes.iter()) {
                 probe.fill(port);
             }

@@ -32,6 +32,10 @@ fn the_level_is_media_sync_unless_that_is_not_wanted() {
     let node = setting.start();
     assert!(metrics(&node).contains("mstream_shard_level{shard=\"0\"} 3\n"));
     udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").publish_all(2_000);
+    let text = metrics(&node);
+    let syncs = "mstream_shard_sync_seconds_count{shard=\"0\"} ";
+    let counted = text.lines().find_map(|line| line.strip_prefix(syncs)?.parse::<u64>().ok());
+    assert!(counted.is_some_and(|syncs| syncs > 2), "{text}");
     node.stop();
     let node = setting.start();
     holds_exactly(connect::udp(setting.shard()).expect("a client"), 2_000);

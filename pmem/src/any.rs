@@ -4,7 +4,7 @@ use crate::mapped::MappedRegion;
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::slots::Extent;
-use crate::staged::StagedRegion;
+use crate::staged::{StagedRegion, Syncs};
 
 /// A region in files: mapped, or staged in memory and synced by a thread.
 #[derive(Debug)]
@@ -13,6 +13,16 @@ pub enum AnyRegion {
     Mapped(MappedRegion),
     /// Ordinary files.
     Staged(StagedRegion),
+}
+
+impl AnyRegion {
+    /// How long its syncs take; `None` where nothing is synced.
+    pub fn syncs(&self) -> Option<Syncs> {
+        match self {
+            AnyRegion::Mapped(_) => None,
+            AnyRegion::Staged(region) => Some(region.syncs()),
+        }
+    }
 }
 
 /// Calls a method on whichever it is.

@@ -49,7 +49,7 @@ fn of_metric(metric: &Metric, status: &v1::Status) -> Vec<Sample> {
         Origin::PortCounter(name) => by_port(status, |port| find(&port.counters, name)),
         Origin::DeviceLevel(name) => by_port(status, |port| find(&port.device_counters, name)),
         Origin::DeviceCounters => device_counters(status),
-        Origin::PollTimes => poll_times(status),
+        Origin::Histogram(read) => histograms(status, read),
     }
 }
 
@@ -106,18 +106,18 @@ fn device_counters(status: &v1::Status) -> Vec<Sample> {
     samples
 }
 
-fn poll_times(status: &v1::Status) -> Vec<Sample> {
+fn histograms(status: &v1::Status, read: fn(&v1::Shard) -> Option<&v1::Histogram>) -> Vec<Sample> {
     let sample = |shard: &v1::Shard| {
-        let polls = shard.poll_ns.as_ref()?;
-        let mut buckets: Vec<_> = polls
+        let times = read(shard)?;
+        let mut buckets: Vec<_> = times
             .bounds
             .iter()
-            .zip(&polls.counts)
+            .zip(&times.counts)
             .map(|(bound, count)| (*bound as f64 / NANOS, *count))
             .collect();
         buckets.last_mut()?.0 = f64::INFINITY;
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let histogram = Histogram { buckets, sum: polls.sum as f64 / NANOS, count };
+        let histogram = Histogram { buckets, sum: times.sum as f64 / NANOS, count };
         let value = Value::Histogram(histogram);
         Some(Sample { labels: vec![shard.number.to_string()], value })
     };

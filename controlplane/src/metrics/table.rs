@@ -43,8 +43,8 @@ pub enum Origin {
     DeviceLevel(&'static str),
     /// All counts of each port's device.
     DeviceCounters,
-    /// Each shard's histogram of poll times.
-    PollTimes,
+    /// This histogram of each shard, in nanoseconds.
+    Histogram(fn(&v1::Shard) -> Option<&v1::Histogram>),
 }
 
 /// One metric.
@@ -275,7 +275,14 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Histogram,
         help: "Time of polls that carried messages.",
         labels: SHARD,
-        origin: Origin::PollTimes,
+        origin: Origin::Histogram(|shard| shard.poll_ns.as_ref()),
+    },
+    Metric {
+        name: "mstream_shard_sync_seconds",
+        kind: Kind::Histogram,
+        help: "Time of each sync of a segment file (level media-sync): an acknowledgement takes at least one.",
+        labels: SHARD,
+        origin: Origin::Histogram(|shard| shard.sync_ns.as_ref()),
     },
     node(
         "mstream_port_info",

@@ -13,6 +13,7 @@ mod media;
 mod plan;
 mod promised;
 mod syncer;
+mod times;
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use media::{Files, Media};
 pub use plan::{Handover, Plan, Step};
 pub use syncer::Syncer;
+pub use times::SyncTimes;
 
 use promised::Promised;
 use syncer::Shared;
@@ -58,6 +60,17 @@ pub struct StagedRegion {
     wait: Box<dyn FnMut() + Send>,
     thread: Option<JoinHandle<()>>,
     promised: Promised,
+}
+
+/// The way to a region's [`SyncTimes`], off the shard's path.
+#[derive(Clone, Debug)]
+pub struct Syncs(Arc<Shared>);
+
+impl Syncs {
+    /// How long all syncs since the region was opened took.
+    pub fn times(&self) -> SyncTimes {
+        self.0.times.read()
+    }
 }
 
 /// Bytes from `at` to `end`, of one slot.
@@ -127,6 +140,11 @@ impl StagedRegion {
             unsafe { memory.fill(slot, |memory| memory.copy_from_slice(bytes)) };
         }
         Ok(StagedRegion::new(Arc::new(memory), window_bytes, media))
+    }
+
+    /// How long its syncs take, for whoever is not the shard.
+    pub fn syncs(&self) -> Syncs {
+        Syncs(Arc::clone(&self.shared))
     }
 
     /// Sets what is done while it waits, in [`Region::sync`] and [`Region::wait`].

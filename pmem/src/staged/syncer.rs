@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -13,6 +13,7 @@ use crate::poison::{Failed, Poison};
 use crate::region::Barrier;
 use crate::staged::media::Media;
 use crate::staged::plan::{Handover, Plan, Step};
+use crate::staged::times::TimesCells;
 
 /// After so many looks in vain the thread looks only every so many intervals: each look costs some microseconds.
 const PATIENT: u32 = 100;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     completed: AtomicU64,
     /// [`Poison::to_bits`]; 0: sound. Set once.
     poison: AtomicU64,
+    /// How long syncs took, failed ones included.
+    pub(super) times: TimesCells,
     /// Ends the thread once all that was handed over before is done.
     pub(super) stop: AtomicBool,
 }
@@ -37,6 +40,7 @@ impl Shared {
             queue: ArrayQueue::new(places),
             completed: AtomicU64::new(0),
             poison: AtomicU64::new(0),
+            times: TimesCells::default(),
             stop: AtomicBool::new(false),
         }
     }
@@ -93,11 +97,14 @@ impl<M: Media> Syncer<M> {
             Step::Write { slot, at, len } => {
                 self.write(slot, at, len).map_err(|error| Poison::new(Failed::Write, slot, &error))
             }
-            Step::Sync { slot } => self
-                .media
-                .sync(slot)
-                .map(|()| self.plan.synced())
-                .map_err(|error| Poison::new(Failed::Sync, slot, &error)),
+            Step::Sync { slot } => {
+                let begun = Instant::now();
+                let synced = self.media.sync(slot);
+                self.shared.times.record(begun.elapsed());
+                synced
+                    .map(|()| self.plan.synced())
+                    .map_err(|error| Poison::new(Failed::Sync, slot, &error))
+            }
             Step::Complete(barrier) => {
                 self.plan.completed();
                 // Release: whoever sees it sees what was synced before.
