@@ -135,7 +135,7 @@ impl<R: Region> Wal<R> {
                 return Err(refusal);
             }
             if !fields.local {
-                self.starve(fields.time);
+                self.starve();
             }
             return Err(AppendError::Full);
         }

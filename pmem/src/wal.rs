@@ -173,6 +173,8 @@ pub struct Wal<R: Region> {
     /// The record at which recycling stopped because it cannot be read.
     pub(crate) unreadable: Option<RecordAt>,
     pub(crate) growth: Growth,
+    /// Moment of a clock that never jumps, as told last (ns).
+    pub(crate) moment: u64,
     pub(crate) possible_loss: bool,
     /// Why the log takes nothing.
     pub(crate) fault: Option<Box<Fault>>,
@@ -207,7 +209,7 @@ pub(crate) enum Growth {
     /// They come when they are needed.
     #[default]
     Fed,
-    /// Data is refused for want of one since this time (ns since 1970).
+    /// Data is refused for want of one since this moment.
     Starved(u64),
     /// None came for long (a full disk): the log keeps to the slots that exist until one comes.
     Settled,
@@ -246,6 +248,7 @@ impl<R: Region> Wal<R> {
             retire: Retire::default(),
             unreadable: None,
             growth: Growth::default(),
+            moment: 0,
             possible_loss: false,
             fault: None,
             gaps: Vec::new(),
@@ -321,12 +324,20 @@ impl<R: Region> Wal<R> {
         self.slots_made < self.region.slots() && self.growth != Growth::Settled
     }
 
-    /// Notes that a record of this time was refused because no slot is free.
+    /// Says what moment it is, by a clock that never jumps (ns since any time): patience is not counted by the times of
+    /// records, which follow the calendar. For every poll.
+    #[inline]
+    pub fn set_moment(&mut self, mono_ns: u64) {
+        self.moment = mono_ns;
+    }
+
+    /// Notes that a record was refused because no slot is free.
     #[cold]
-    pub(crate) fn starve(&mut self, time: u64) {
+    pub(crate) fn starve(&mut self) {
+        let now = self.moment;
         self.growth = match self.growth {
-            Growth::Fed => Growth::Starved(time),
-            Growth::Starved(since) if time.saturating_sub(since) >= PATIENCE_NS => Growth::Settled,
+            Growth::Fed => Growth::Starved(now),
+            Growth::Starved(since) if now.saturating_sub(since) >= PATIENCE_NS => Growth::Settled,
             waits => waits,
         };
     }

@@ -15,6 +15,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let appended =
             self.wal.appended() - std::mem::replace(&mut self.upkept, self.wal.appended());
         let (least, most) = HOUSEKEEPING_RECORDS.into_inner();
+        self.wal.set_moment(now.mono_ns);
         self.wal.housekeep((2 * appended).clamp(least, most) as usize);
         let ticked = self.timers.ticked(now.mono_ns);
         self.tend_streams(now, ticked);
