@@ -64,4 +64,12 @@ mstream_planted::bugs! {
     SequenceNotRestated,
     /// A recycled segment's publisher lives are not written again.
     LifeNotRestated,
+    /// A sync thread's round is complete when all is written.
+    RoundNotSynced,
+    /// A sync thread syncs files before it writes to them.
+    SyncedBeforeWritten,
+    /// Of the files that a round writes to only the last one is synced.
+    OneFileSynced,
+    /// What a short write left over is not written.
+    ShortWriteIsWhole,
 }

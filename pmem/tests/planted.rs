@@ -5,8 +5,8 @@
 
 mod common;
 
-use common::reboots;
 use common::world::World;
+use common::{by_hand, reboots};
 use mstream_pmem::planted::{Bug, plant};
 
 /// Seeds to try for each bug.
@@ -19,6 +19,7 @@ fn hunt() -> Option<(u64, u64, String)> {
         let (tally, outcome) = World::of(seed).play();
         images += tally.images;
         let outcome = outcome.and_then(|()| reboots::play(seed).map(|_| ()));
+        let outcome = outcome.and_then(|()| by_hand::play(seed, |_| {}).map(|_| ()));
         outcome.err().map(|what| (seed, images, what))
     })
 }

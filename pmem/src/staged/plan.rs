@@ -4,6 +4,7 @@
 //! written to is synced once; then every barrier that was issued before the round began is complete. What is handed
 //! over meanwhile waits for the next round: one sync serves all barriers of a round.
 
+use crate::planted::{Bug, planted};
 use crate::region::Barrier;
 
 /// What a shard hands over, in its order.
@@ -126,16 +127,26 @@ impl Plan {
     fn sync(&mut self, slot: u32) {
         // The newest segment's file, nearly always.
         if !self.syncs.iter().rev().any(|known| *known == slot) {
+            if planted(Bug::OneFileSynced) {
+                self.syncs.clear();
+            }
             self.syncs.push(slot);
         }
     }
 
     /// What is to be done. The round begins when this says anything but [`Step::Idle`].
     pub fn step(&mut self) -> Step {
-        let step = if let Some(run) = self.writes.get(self.written) {
-            Step::Write { slot: self.slot(run.at), at: run.at, len: run.len }
-        } else if let Some(slot) = self.syncs.get(self.synced) {
-            Step::Sync { slot: *slot }
+        let run = self.writes.get(self.written);
+        let write =
+            run.map(|run| Step::Write { slot: self.slot(run.at), at: run.at, len: run.len });
+        let synced = if planted(Bug::RoundNotSynced) { self.syncs.len() } else { self.synced };
+        let sync = self.syncs.get(synced).map(|slot| Step::Sync { slot: *slot });
+        let next = match planted(Bug::SyncedBeforeWritten) {
+            false => write.or(sync),
+            true => sync.or(write),
+        };
+        let step = if let Some(step) = next {
+            step
         } else if self.barrier > Barrier::default() {
             Step::Complete(self.barrier)
         } else if self.begun {
@@ -152,7 +163,7 @@ impl Plan {
     /// The first `bytes` of what was to be written are.
     pub fn wrote(&mut self, bytes: u64) {
         let Some(run) = self.writes.get_mut(self.written) else { return };
-        let bytes = bytes.min(run.len);
+        let bytes = if planted(Bug::ShortWriteIsWhole) { run.len } else { bytes.min(run.len) };
         run.at += bytes;
         run.len -= bytes;
         self.written += usize::from(run.len == 0);

@@ -1,6 +1,7 @@
 //! A log under test: what was appended to it, and whether that is there.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod by_hand;
 pub mod damage;
 pub mod disk;
 pub mod oracle;
