@@ -303,12 +303,52 @@ fn files_that_are_short_or_missing_and_header_copies_are_told() {
     assert_eq!(code, Some(1));
     assert!(text.contains("00000001.seg byte 131072: the file ends here"), "{text}");
     assert!(text.contains("its records end before lsn"), "{text}");
-    assert_fails(&logs.run("accept-loss", &["--yes"]), "put it back first");
+    assert!(text.contains("shard 0: FAULT: damaged at 2 places"), "{text}");
+    let before = logs.bytes();
+    let inspected = &logs.json("inspect", &[])[0];
+    assert!(inspected["health"].as_str().expect("text").starts_with("FAULT"), "{inspected}");
+    let missing = inspected["missing"].as_array().expect("a list");
+    let missing = missing.iter().find(|missing| missing["stream"] == "trades").expect("one");
+    let (from, to) = (missing["from"].as_u64(), missing["to"].as_u64());
+    let lost = to.expect("an offset") - from.expect("an offset");
+    let (lines, _) = logs.told("dump", &["--stream", "5", "--id", "--framing", "lines"]);
+    assert_eq!(lines.lines().count() as u64, 2500 - lost);
+    assert!(logs.bytes() == before, "looking changes nothing");
+
+    // A file that is larger is nobody's loss.
+    let size = |slot: u32, bytes: u64| {
+        let file = fs::File::options().write(true).open(logs.file(slot)).expect("there");
+        file.set_len(bytes).expect("resized");
+    };
+    size(3, SEGMENT + 1);
+    let (_, text, _) = texts(&logs.run("verify", &[]));
+    assert!(text.contains("00000003.seg byte 262144: the file has 262145 bytes"), "{text}");
+    assert_fails(&logs.run("accept-loss", &["--yes"]), "give it its size first");
+    size(3, SEGMENT);
+    let (text, complaint) = logs.told("accept-loss", &["--yes"]);
+    assert!(complaint.contains("00000001.seg byte 131072: the file ends here"), "{complaint}");
+    assert_eq!(text, "shard 0: the loss at 2 places is recorded; the node can be started\n");
+    assert_eq!(fs::metadata(logs.file(1)).expect("there").len(), SEGMENT);
+    let text = logs.text("verify", &[]);
+    assert!(text.starts_with("shard 0: sound; a loss was accepted before"), "{text}");
+    let wal = logs.wal();
+    assert_eq!(wal.stream_by_id(STREAM).expect("known").next_offset, 2500);
+}
+
+#[test]
+fn a_missing_file_is_told_and_can_be_accepted() {
+    let logs = Logs::new(2500);
     fs::remove_file(logs.file(1)).expect("there");
     let (code, text, _) = texts(&logs.run("verify", &[]));
     assert_eq!(code, Some(1));
-    assert!(text.contains("00000001.seg byte 0: this file is missing"), "{text}");
+    assert!(text.contains("00000001.seg byte 0: the file is missing"), "{text}");
     assert!(text.contains("segment 2 is missing before this one"), "{text}");
+    let (text, _) = logs.told("accept-loss", &["--yes"]);
+    assert_eq!(text, "shard 0: the loss at 2 places is recorded; the node can be started\n");
+    let text = logs.text("verify", &[]);
+    assert!(text.starts_with("shard 0: sound; a loss was accepted before"), "{text}");
+    let mut wal = logs.wal();
+    logs.append(&mut wal);
 }
 
 /// Sets a flag when it goes out of scope.

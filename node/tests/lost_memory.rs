@@ -1,18 +1,23 @@
-//! A segment file cut short under a running node, with real SIGBUS: that costs the range, not the process.
+//! Segment files cut short, changed and exchanged under a running node, with real SIGBUS where memory is gone: that costs
+//! the range, not the process, and no reader gets one message for another.
 
 mod common;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Instant;
 
 use common::admin::get;
-use common::traffic::{PUBLISHER, udp};
+use common::traffic::{PUBLISHER, payload, udp};
 use common::{PATIENCE, Setting};
 use mstream_client::{Event, From, Identity};
 use mstream_wire::{Code, Skip};
 
 /// More than one segment takes: the first one is known to have been full.
 const MESSAGES: u64 = 16_000;
+/// One in the first segment.
+const CHANGED: u64 = 700;
 
 /// Reads the stream from its beginning to its end: how many messages came, and the ranges that were skipped.
 fn read(setting: &Setting) -> (u64, Vec<(u64, u64, u16)>) {
@@ -22,8 +27,9 @@ fn read(setting: &Setting) -> (u64, Vec<(u64, u64, u16)>) {
     while next < MESSAGES {
         assert!(Instant::now() < deadline, "it stops at {next}, after {read}: {skipped:?}");
         reader.poll_with(|event| match event {
-            Event::Message { offset, .. } => {
+            Event::Message { offset, message, .. } => {
                 assert_eq!(*offset, next);
+                assert!(message.payload == payload(next), "message {next}");
                 (read, next) = (read + 1, offset + 1);
             }
             Event::Skipped { from, to, reason, .. } => {
@@ -74,21 +80,61 @@ fn a_file_cut_short_costs_the_range_not_the_node() {
         });
     }
     assert_eq!(failed, Some(Code::LogPoisoned));
-    // Ended as ever; the next start says what is wrong with the file.
+    // Ended as ever. The next start serves the same, as a fault, and leaves the file as it is.
     node.stop();
-    let text = setting.refused();
-    assert!(
-        text.contains("00000000.seg: ") && text.contains("bytes, but [wal] segment_bytes is"),
-        "{text}"
-    );
-    // With its size given back, the lost part is damage: a fault, not an end.
-    fs::File::options()
-        .write(true)
-        .open(&first)
-        .and_then(|file| file.set_len(whole))
-        .expect("room");
     let node = setting.start();
     let (code, text) = get(node.admin(), "/readyz");
     assert!(code == 503 && text.contains("FAULT: read-only"), "{text}");
+    assert_eq!(read(&setting), (messages, skipped), "as before");
+    node.stop();
+    assert_eq!(fs::metadata(&first).expect("there").len(), whole / 4);
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    let file = fs::File::options().write(true).open(path).expect("there");
+    file.write_all_at(bytes, at).expect("inside");
+}
+
+#[test]
+fn a_changed_byte_costs_its_record() {
+    let setting = Setting::socket();
+    let node = setting.start();
+    udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").publish_all(MESSAGES);
+    assert_eq!(read(&setting), (MESSAGES, vec![]));
+    let first = setting.log.join("shard-0/00000000.seg");
+    let (bytes, text) = (fs::read(&first).expect("there"), payload(CHANGED));
+    let at = bytes.windows(text.len()).position(|part| part == text).expect("stored");
+    overwrite(&first, at as u64 + 9, &[!bytes[at + 9]]);
+    // Its reader drops it, asks again, and hears that it is not what was stored.
+    let (messages, skipped) = read(&setting);
+    let [(from, to, reason)] = skipped[..] else { panic!("{skipped:?}") };
+    assert!((from..to).contains(&CHANGED) && reason == Skip::DAMAGED, "{skipped:?}");
+    assert_eq!(messages + (to - from), MESSAGES);
+    assert_eq!(read(&setting), (messages, skipped), "the same again");
+    node.stop();
+}
+
+#[test]
+fn exchanged_files_are_never_read_for_each_other() {
+    let setting = Setting::socket();
+    let node = setting.start();
+    udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").publish_all(MESSAGES);
+    let path = |slot: u32| setting.log.join(format!("shard-0/{slot:08}.seg"));
+    let (one, other) = (fs::read(path(0)).expect("there"), fs::read(path(1)).expect("there"));
+    overwrite(&path(0), 0, &other);
+    overwrite(&path(1), 0, &one);
+    let (messages, skipped) = read(&setting);
+    let missing: u64 = skipped.iter().map(|(from, to, _)| to - from).sum();
+    assert!(missing > 0, "{skipped:?}");
+    assert_eq!(messages + missing, MESSAGES);
+    overwrite(&path(0), 0, &one);
+    overwrite(&path(1), 0, &other);
+    assert_eq!(read(&setting), (MESSAGES, vec![]), "all of it is back");
+    node.stop();
+    // To a start the order of the files means nothing.
+    overwrite(&path(0), 0, &other);
+    overwrite(&path(1), 0, &one);
+    let node = setting.start();
+    assert_eq!(read(&setting), (MESSAGES, vec![]));
     node.stop();
 }

@@ -3,13 +3,14 @@
 
 use zerocopy::IntoBytes;
 
+use crate::damage::{Damage, DamageKind};
 use crate::format::{ACCEPTED, Kind, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES};
 use crate::holes::{HOLES_PER_RECORD, Hole};
 use crate::index::ArenaSize;
 use crate::recovery::RecoveryError;
 use crate::region::Region;
 use crate::slots::Extent;
-use crate::survey::{Damage, DamageKind, Expected, Survey};
+use crate::survey::{Expected, Survey};
 use crate::wal::{AppendError, LogNames, Segment, Wal, WalConfig};
 
 /// Why a loss was not accepted, or not all of it: the log is still a fault then, and it can be tried again.

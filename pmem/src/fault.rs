@@ -1,8 +1,8 @@
 //! The state FAULT: a damaged log that is read and not written to (`docs/wal-format.md` section 6).
 
+use crate::damage::Damage;
 use crate::recovery::RecoveryReport;
 use crate::region::Region;
-use crate::survey::Damage;
 use crate::tables::StreamSlot;
 use crate::wal::Wal;
 

@@ -12,6 +12,7 @@ mod append;
 mod checks;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
+mod damage;
 mod device;
 mod dir_error;
 mod fault;
@@ -47,10 +48,10 @@ mod tables;
 pub mod wal;
 
 pub use any::AnyRegion;
+pub use damage::{Damage, DamageKind};
 pub use fault::{Fault, Missing};
 pub use holes::{Hole, holes_in};
 pub use mapped::MappedRegion;
 pub use poison::{Failed, Poison};
 pub use scan::Misfit;
 pub use slots::Extent;
-pub use survey::{Damage, DamageKind};

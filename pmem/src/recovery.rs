@@ -1,6 +1,7 @@
 //! Opening a log: the longest valid prefix, then a fresh segment in a new epoch
 //! (`docs/wal-format.md` section 5).
 
+use crate::damage::Damage;
 use crate::fault::{Fault, Missing};
 use crate::format::{
     Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT,
@@ -10,7 +11,7 @@ use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::scan::{read_header, written_copy};
 use crate::slots::Slots;
-use crate::survey::{Damage, Expected, Found, Survey};
+use crate::survey::{Expected, Found, Survey};
 use crate::tables::Life;
 use crate::wal::{LogNames, RecordAt, Segment, TableFull, Wal, WalConfig};
 

@@ -29,6 +29,11 @@ fn content(number: u64, room: &mut [u8; LONGEST]) -> &[u8] {
     &room[..len]
 }
 
+/// The payload of message `number`.
+pub fn payload(number: u64) -> Vec<u8> {
+    content(number, &mut [0; LONGEST]).to_vec()
+}
+
 /// What happened so far.
 #[derive(Debug, Default)]
 pub struct Seen {

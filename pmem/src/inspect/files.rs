@@ -12,6 +12,9 @@ use crate::prepare::slot_of;
 use crate::scan::read_header;
 use crate::slots::{Extent, Slots};
 
+/// More than any log has: what is named beyond is somebody else's.
+const MOST_SLOTS: u32 = 1 << 20;
+
 /// Segment files of one directory.
 #[derive(Debug)]
 pub struct SegmentFiles {
@@ -38,6 +41,10 @@ impl SegmentFiles {
         }
         let mut files: Vec<Option<(File, u64)>> = Vec::new();
         let mut header: Option<SegmentHeader> = None;
+        if let Some((_, path)) = paths.range(MOST_SLOTS..).next() {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "no log has as many segments");
+            return Err(named(path, error));
+        }
         let behind = paths.keys().last().map_or(0, |last| last + 1);
         for slot in 0..behind {
             // One that was made while the directory was listed may not have been listed.

@@ -10,6 +10,7 @@ use std::io;
 
 pub use files::{SegmentFiles, lock_holder};
 
+use crate::damage::Damage;
 use crate::fault::Missing;
 use crate::format::{
     ACCEPTED, Kind, OPENED_AT_START, RecordHeader, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
@@ -19,7 +20,7 @@ pub use crate::prepare::slot_of;
 use crate::recovery::RecoveryError;
 use crate::scan::read_header;
 pub use crate::slots::{Extent, Slots};
-use crate::survey::{Damage, Expected, Found, Survey, records};
+use crate::survey::{Expected, Found, Survey, records};
 
 /// How a segment's records end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
