@@ -356,21 +356,23 @@ fn read_batch<R: Region>(
         invariant: kept::NAME,
         what: format!("stream {id} offset {offset}: {what}"),
     };
-    let (hint, record) =
-        wal.read(slot, offset, hint).ok_or_else(|| unreadable(&"no record of it can be read"))?;
+    let (hint, at) =
+        wal.lookup(slot, offset, hint).ok_or_else(|| unreadable(&"no record holds it"))?;
+    let (_, record) =
+        wal.read(slot, offset, hint).ok_or_else(|| unreadable(&"its record cannot be read"))?;
     let (header, first) = (record.header, record.header.offset.get());
     let block = Block::parse(record.block, header.count.get(), header.block_crc.get())
         .map_err(|error| unreadable(&error))?;
     let end = first + u64::from(header.count.get());
     let publisher = header.publisher.get();
-    for (at, message) in (first..end).zip(block.messages()) {
-        if at < offset {
+    for (number, message) in (first..end).zip(block.messages()) {
+        if number < offset {
             continue;
         }
         let content = Content::read(&message).ok_or_else(|| {
-            bytes::nobody_published(format_args!("stream {id} offset {at} of the log"))
+            bytes::nobody_published(format_args!("stream {id} offset {number} of the log"))
         })?;
-        each(at, Entry { content, publisher })?;
+        each(number, Entry { content, publisher })?;
     }
     let bytes = size_of_val(header) + record.block.len();
     let waiting = Waiting { lsn: header.lsn.get(), end, at: at.address(), bytes };
