@@ -293,6 +293,7 @@ fn files_that_are_short_or_missing_and_header_copies_are_told() {
         text.contains("00000001.seg byte 512: this copy of the segment header is damaged"),
         "{text}"
     );
+    logs.flip(1, 512 + 40);
     let length = SEGMENT / 2;
     fs::File::options()
         .write(true)
