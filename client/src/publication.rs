@@ -182,11 +182,17 @@ impl Publication {
         }
         if self.unsent > 0 && self.resend.due(now_ns) && !planted(Bug::NothingResent) {
             // What the log has in order needs no repeat, only its barrier; a beat asks for the ack.
-            let received = self.received;
+            let (received, sent) = (self.received, self.unsent);
             while self.unsent > 0
                 && self.retained.batch(self.unsent - 1).is_some_and(|b| b.last() > received)
             {
                 self.unsent -= 1;
+            }
+            if self.unsent == sent && self.resend.is_slow() && session.is_ready() {
+                // Where the stream was deleted meanwhile there is no ack any more, and only a publish frame is
+                // answered by that.
+                self.send_batch(0, session, link);
+                session.asked(now_ns);
             }
         }
         self.send(now_ns, session, link);
@@ -199,32 +205,7 @@ impl Publication {
             return;
         }
         let before = self.unsent;
-        while let Some(batch) = self.retained.batch(self.unsent).copied() {
-            let bytes = if batch.counted { 0 } else { batch.len as u64 };
-            if session.used + bytes > session.credit {
-                break;
-            }
-            let header = session.next_header();
-            let data = DataHeader {
-                head: FrameHead { kind: DataHeader::PUBLISH, flags: 0, length: 0.into() },
-                count: batch.count.into(),
-                options_length: 0.into(),
-                handle: self.handle.into(),
-                block_crc: batch.block_crc.into(),
-                number: batch.first.into(),
-                tag: self.round.into(),
-            };
-            let block = self.retained.block(&batch);
-            let fill = |writer: &mut DatagramWriter<'_>| {
-                writer.data(&data, block);
-            };
-            if !link.send(&header, fill) {
-                break;
-            }
-            session.used += bytes;
-            if let Some(batch) = self.retained.batch_mut(self.unsent) {
-                batch.counted = true;
-            }
+        while self.send_batch(self.unsent, session, link) {
             self.unsent += 1;
         }
         if self.unsent > before {
@@ -233,6 +214,43 @@ impl Publication {
             }
             session.asked(now_ns);
         }
+    }
+
+    /// Sends one batch; false where there is none, or neither credit nor room for it.
+    #[inline]
+    fn send_batch<P: Port>(
+        &mut self,
+        index: usize,
+        session: &mut Session,
+        link: &mut Link<P>,
+    ) -> bool {
+        let Some(batch) = self.retained.batch(index).copied() else { return false };
+        let bytes = if batch.counted { 0 } else { batch.len as u64 };
+        if session.used + bytes > session.credit {
+            return false;
+        }
+        let header = session.next_header();
+        let data = DataHeader {
+            head: FrameHead { kind: DataHeader::PUBLISH, flags: 0, length: 0.into() },
+            count: batch.count.into(),
+            options_length: 0.into(),
+            handle: self.handle.into(),
+            block_crc: batch.block_crc.into(),
+            number: batch.first.into(),
+            tag: self.round.into(),
+        };
+        let block = self.retained.block(&batch);
+        let fill = |writer: &mut DatagramWriter<'_>| {
+            writer.data(&data, block);
+        };
+        if !link.send(&header, fill) {
+            return false;
+        }
+        session.used += bytes;
+        if let Some(batch) = self.retained.batch_mut(index) {
+            batch.counted = true;
+        }
+        true
     }
 
     fn ask<P: Port>(&mut self, now_ns: u64, session: &mut Session, link: &mut Link<P>) {
@@ -333,13 +351,14 @@ impl Publication {
             let code = Code::from_number(ack.code.get()).unwrap_or(Code::Unsupported);
             return self.end(Ended::Refused(code), on);
         }
-        if round < self.round || committed > received {
+        // No more can have been received than was sent.
+        if round < self.round || committed > received || received >= self.retained.next() {
             return;
         }
         let committed = if planted(Bug::ReceivedIsAcknowledged) { received } else { committed };
         let before = self.received.max(self.acknowledged);
         self.received = self.received.max(received);
-        if committed > self.acknowledged && committed < self.retained.next() {
+        if committed > self.acknowledged {
             self.acknowledged = committed;
             while self.retained.pop_through(committed).is_some() {
                 self.unsent = self.unsent.saturating_sub(1);

@@ -50,6 +50,26 @@ fn users_of_a_deleted_stream_are_told_once_also_when_it_is_lost() {
     }
 }
 
+/// The log has all of it in order, so nothing is to be sent again; and of a deleted stream no ack comes.
+#[test]
+fn a_publisher_that_waits_for_a_barrier_is_told_that_its_stream_was_deleted_also_when_it_is_lost() {
+    let mut world = World::new();
+    let mut publisher = world.user(1, Identity::Publisher(PUBLISHER));
+    let out = publisher.publication(&PublicationConfig::default());
+    world.run_until(&mut publisher, |user| user.client.is_open(out));
+    world.shard().wal().region().hang(true);
+    publisher.client.publish(out, b"", b"", b"stored").expect("room");
+    publisher.client.flush();
+    world.run(20 * MS, &mut [&mut publisher]);
+    assert_eq!(world.shard().wal().appended(), world.shard().committed() + 1, "it is not durable");
+    world.cut(&publisher, true);
+    world.delete_stream();
+    world.run(5 * MS, &mut [&mut publisher]);
+    world.cut(&publisher, false);
+    let ended = Seen::PublicationEnded(Ended::Refused(GONE));
+    world.run_until(&mut publisher, |user| user.has(&ended));
+}
+
 #[test]
 fn a_shard_that_ends_says_so_and_its_clients_come_back() {
     let mut world = World::new();
