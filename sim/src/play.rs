@@ -241,10 +241,12 @@ impl<X: Parts> World<X> {
     fn end(&mut self) -> Check {
         self.publishers.iter_mut().for_each(Publisher::close);
         self.subscribers.iter_mut().for_each(Subscriber::close);
-        // Polls are as rare as timers: nothing else happens.
-        for _ in 0..2 * SESSION_TIMEOUT_MS / 50 {
+        // Polls are as rare as timers: nothing else happens, once the last frame that was held back has come.
+        let mut quiet = 0;
+        while quiet < 2 * SESSION_TIMEOUT_MS / 50 {
             self.advance(50_000_000);
             self.poll_server()?;
+            quiet = if self.net.next_arrival_ns().is_some() { 0 } else { quiet + 1 };
         }
         if let Some(shard) = self.server.shard() {
             accounts::check(shard.counters())?;
