@@ -3,8 +3,8 @@
 use std::io;
 
 use crate::format::{
-    Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_AT, SegmentHeader, VERSIONS, generation,
-    record_bytes,
+    Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_AT, SegmentHeader, VERSIONS,
+    generation, record_bytes,
 };
 use crate::holes::{Holes, holes_in};
 use crate::planted::{Bug, planted};

@@ -46,24 +46,27 @@ impl<X: Parts> World<X> {
         (self.trace.now_ns, self.trace.step) = (now_ns, self.trace.step + 1);
     }
 
-    /// Everyone has a turn, in a random order; some miss theirs.
+    /// Each client has a turn, from a random one on, and some miss theirs; between them the shard polls, more often than
+    /// any client.
     fn turn(&mut self, publishing: bool) -> Check {
         if self.server.shard().is_none() && self.clock.ns() >= self.starts_ns {
             self.start()?;
         }
-        let actors = 1 + self.publishers.len() + self.subscribers.len();
-        let first = self.random.below(actors as u64) as usize;
-        for at in 0..actors {
-            let actor = (first + at) % actors;
-            if publishing && self.random.one_in(8) {
-                continue;
+        let (publishers, clients) =
+            (self.publishers.len(), self.publishers.len() + self.subscribers.len());
+        let first = self.random.below(clients as u64) as usize;
+        for at in 0..clients {
+            let client = (first + at) % clients;
+            let (misses, polls) = (self.random.one_in(8), self.random.one_in(2));
+            if !(publishing && misses) {
+                if client < publishers {
+                    self.poll_publisher(client, publishing)?;
+                } else {
+                    self.poll_subscriber(client - publishers)?;
+                }
             }
-            if actor == 0 {
+            if polls || !publishing {
                 self.poll_server()?;
-            } else if actor <= self.publishers.len() {
-                self.poll_publisher(actor - 1, publishing)?;
-            } else {
-                self.poll_subscriber(actor - 1 - self.publishers.len())?;
             }
         }
         self.replace_ended();

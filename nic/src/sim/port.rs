@@ -28,8 +28,8 @@ impl SimPort {
         SimPort {
             network,
             endpoint,
-            pool: Pool::new(frames),
-            leaving: VecDeque::with_capacity(SEND_QUEUE),
+            pool: Pool::growing(frames),
+            leaving: VecDeque::new(),
             stats: PortStats::default(),
         }
     }
