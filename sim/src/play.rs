@@ -57,7 +57,7 @@ impl<X: Parts> World<X> {
         let first = self.random.below(clients as u64) as usize;
         for at in 0..clients {
             let client = (first + at) % clients;
-            let (misses, polls) = (self.random.one_in(8), self.random.one_in(2));
+            let (misses, waits) = (self.random.one_in(8), self.random.one_in(4));
             if !(publishing && misses) {
                 if client < publishers {
                     self.poll_publisher(client, publishing)?;
@@ -65,7 +65,7 @@ impl<X: Parts> World<X> {
                     self.poll_subscriber(client - publishers)?;
                 }
             }
-            if polls || !publishing {
+            if !(publishing && waits) {
                 self.poll_server()?;
             }
         }

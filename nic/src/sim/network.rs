@@ -170,23 +170,24 @@ impl Network {
     fn enter_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
         self.counts.sent += 1;
         let path = self.path(from, to);
-        let faults = path.faults.clone();
+        let (loss_ppm, duplicate_ppm) = (path.faults.loss_ppm, path.faults.duplicate_ppm);
         if path.cut {
             self.counts.cut += 1;
             return;
         }
-        if self.random.chance(faults.loss_ppm) {
+        if self.random.chance(loss_ppm) {
             self.counts.lost += 1;
             return;
         }
-        self.take_off(from, to, frame, &faults);
-        if self.random.chance(faults.duplicate_ppm) {
+        self.take_off(from, to, frame);
+        if self.random.chance(duplicate_ppm) {
             self.counts.duplicated += 1;
-            self.take_off(from, to, frame, &faults);
+            self.take_off(from, to, frame);
         }
     }
 
-    fn take_off(&mut self, from: Endpoint, to: Endpoint, frame: &[u8], faults: &Faults) {
+    fn take_off(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
+        let faults = self.path(from, to).faults.clone();
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         bytes.extend_from_slice(frame);
@@ -253,12 +254,16 @@ impl Network {
         }
     }
 
-    /// Hands the next arrived frame of a port to `take`; false if there is none.
-    pub(super) fn receive(&mut self, endpoint: Endpoint, take: impl FnOnce(&[u8])) -> bool {
-        let Some(bytes) = self.stations[endpoint.0].arrived.pop_front() else { return false };
+    /// True while frames that arrived wait in a port.
+    pub(super) fn has_arrived(&self, endpoint: Endpoint) -> bool {
+        !self.stations[endpoint.0].arrived.is_empty()
+    }
+
+    /// Hands the next arrived frame of a port to `take`, if there is one.
+    pub(super) fn receive(&mut self, endpoint: Endpoint, take: impl FnOnce(&[u8])) {
+        let Some(bytes) = self.stations[endpoint.0].arrived.pop_front() else { return };
         take(&bytes);
         self.spare.push(bytes);
-        true
     }
 }
 
