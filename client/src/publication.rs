@@ -49,6 +49,8 @@ pub(crate) struct Publication {
     pub(crate) session: usize,
     pub(crate) request: u32,
     stream: StreamRef,
+    /// Which stream that was found to be.
+    known: Option<u64>,
     max_batch: u16,
     stage: Stage,
     ask: Backoff,
@@ -74,6 +76,7 @@ impl Publication {
             session,
             request: id.0 as u32,
             stream,
+            known: None,
             max_batch: config.max_batch.max(1),
             stage: Stage::Opening,
             ask: Backoff::new(ASK_NS.0, ASK_NS.1),
@@ -254,17 +257,18 @@ impl Publication {
     }
 
     fn ask<P: Port>(&mut self, now_ns: u64, session: &mut Session, link: &mut Link<P>) {
+        let (stream, name) = self.stream.asked(self.known);
         let header = session.next_header();
         link.send(&header, |writer| {
             writer.open_stream(
                 &OpenStreamHeader {
                     head: OpenStreamHeader::HEAD,
                     request: self.request.into(),
-                    stream: self.stream.id().into(),
+                    stream: stream.into(),
                     name_length: 0.into(),
                     reserved: [0; 6],
                 },
-                self.stream.name(),
+                name,
             );
         });
         session.asked(now_ns);
@@ -324,6 +328,7 @@ impl Publication {
             return;
         }
         self.stage = Stage::Open;
+        self.known = Some(opened.stream.get());
         self.handle = opened.handle.get();
         self.round = opened.round.get();
         self.received = stored;

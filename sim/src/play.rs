@@ -46,8 +46,8 @@ impl<X: Parts> World<X> {
         (self.trace.now_ns, self.trace.step) = (now_ns, self.trace.step + 1);
     }
 
-    /// Each client has a turn, from a random one on, and some miss theirs; between them the shard polls, more often than
-    /// any client.
+    /// Each client has a turn, from a random one on, and some miss theirs. Between them the shard polls, unless it can
+    /// have nothing to do: time stands still here. What it does in a poll may leave something for the next.
     fn turn(&mut self, publishing: bool) -> Check {
         if self.server.shard().is_none() && self.clock.ns() >= self.starts_ns {
             self.start()?;
@@ -55,6 +55,7 @@ impl<X: Parts> World<X> {
         let (publishers, clients) =
             (self.publishers.len(), self.publishers.len() + self.subscribers.len());
         let first = self.random.below(clients as u64) as usize;
+        let mut busy = true;
         for at in 0..clients {
             let client = (first + at) % clients;
             let (misses, waits) = (self.random.one_in(8), self.random.one_in(4));
@@ -65,8 +66,9 @@ impl<X: Parts> World<X> {
                     self.poll_subscriber(client - publishers)?;
                 }
             }
-            if !(publishing && waits) {
-                self.poll_server()?;
+            let arrived = self.server.endpoint().is_some_and(|shard| self.net.has_arrived(shard));
+            if (busy || arrived) && !(publishing && waits) {
+                busy = self.poll_server()?;
             }
         }
         self.replace_ended();
@@ -116,12 +118,13 @@ impl<X: Parts> World<X> {
         Ok(())
     }
 
-    fn poll_server(&mut self) -> Check {
+    /// True when it had something to do.
+    fn poll_server(&mut self) -> Result<bool, Broken> {
         if self.trace.now_ns < self.stalled_until {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(operations) = self.torn_at.take() {
-            return self.tear(operations);
+            return self.tear(operations).map(|()| true);
         }
         if self.server.make_slots(self.trace.now_ns) {
             self.injected.note(Kind::NoSegments, 1);
@@ -131,7 +134,7 @@ impl<X: Parts> World<X> {
         self.polls += u64::from(work > 0);
         self.hear_replies();
         let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) else {
-            return Ok(());
+            return Ok(false);
         };
         if work > 0 {
             self.trace.line(format_args!("shard polls: {work} frames"));
@@ -141,7 +144,8 @@ impl<X: Parts> World<X> {
         }
         self.history.look(shard.wal(), shard.committed(), region)?;
         of_shard(shard, &self.server.config().limits)?;
-        buffers::of_shard(self.server.frames_out(), shard.frames_held())
+        buffers::of_shard(self.server.frames_out(), shard.frames_held())?;
+        Ok(work > 0)
     }
 
     fn refused_for_want_of_log(&self) -> u64 {
