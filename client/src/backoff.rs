@@ -26,6 +26,11 @@ impl Backoff {
         true
     }
 
+    /// True once the interval is the longest.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.interval_ns == self.longest_ns
+    }
+
     /// Due now, with the first interval again.
     pub(crate) fn reset(&mut self) {
         self.interval_ns = self.first_ns;

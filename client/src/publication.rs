@@ -49,6 +49,8 @@ pub(crate) struct Publication {
     pub(crate) session: usize,
     pub(crate) request: u32,
     stream: StreamRef,
+    /// Which stream that was found to be.
+    known: Option<u64>,
     max_batch: u16,
     stage: Stage,
     ask: Backoff,
@@ -74,6 +76,7 @@ impl Publication {
             session,
             request: id.0 as u32,
             stream,
+            known: None,
             max_batch: config.max_batch.max(1),
             stage: Stage::Opening,
             ask: Backoff::new(ASK_NS.0, ASK_NS.1),
@@ -182,11 +185,17 @@ impl Publication {
         }
         if self.unsent > 0 && self.resend.due(now_ns) && !planted(Bug::NothingResent) {
             // What the log has in order needs no repeat, only its barrier; a beat asks for the ack.
-            let received = self.received;
+            let (received, sent) = (self.received, self.unsent);
             while self.unsent > 0
                 && self.retained.batch(self.unsent - 1).is_some_and(|b| b.last() > received)
             {
                 self.unsent -= 1;
+            }
+            if self.unsent == sent && self.resend.is_slow() && session.is_ready() {
+                // Where the stream was deleted meanwhile there is no ack any more, and only a publish frame is
+                // answered by that.
+                self.send_batch(0, session, link);
+                session.asked(now_ns);
             }
         }
         self.send(now_ns, session, link);
@@ -199,32 +208,7 @@ impl Publication {
             return;
         }
         let before = self.unsent;
-        while let Some(batch) = self.retained.batch(self.unsent).copied() {
-            let bytes = if batch.counted { 0 } else { batch.len as u64 };
-            if session.used + bytes > session.credit {
-                break;
-            }
-            let header = session.next_header();
-            let data = DataHeader {
-                head: FrameHead { kind: DataHeader::PUBLISH, flags: 0, length: 0.into() },
-                count: batch.count.into(),
-                options_length: 0.into(),
-                handle: self.handle.into(),
-                block_crc: batch.block_crc.into(),
-                number: batch.first.into(),
-                tag: self.round.into(),
-            };
-            let block = self.retained.block(&batch);
-            let fill = |writer: &mut DatagramWriter<'_>| {
-                writer.data(&data, block);
-            };
-            if !link.send(&header, fill) {
-                break;
-            }
-            session.used += bytes;
-            if let Some(batch) = self.retained.batch_mut(self.unsent) {
-                batch.counted = true;
-            }
+        while self.send_batch(self.unsent, session, link) {
             self.unsent += 1;
         }
         if self.unsent > before {
@@ -235,18 +219,56 @@ impl Publication {
         }
     }
 
+    /// Sends one batch; false where there is none, or neither credit nor room for it.
+    #[inline]
+    fn send_batch<P: Port>(
+        &mut self,
+        index: usize,
+        session: &mut Session,
+        link: &mut Link<P>,
+    ) -> bool {
+        let Some(batch) = self.retained.batch(index).copied() else { return false };
+        let bytes = if batch.counted { 0 } else { batch.len as u64 };
+        if session.used + bytes > session.credit {
+            return false;
+        }
+        let header = session.next_header();
+        let data = DataHeader {
+            head: FrameHead { kind: DataHeader::PUBLISH, flags: 0, length: 0.into() },
+            count: batch.count.into(),
+            options_length: 0.into(),
+            handle: self.handle.into(),
+            block_crc: batch.block_crc.into(),
+            number: batch.first.into(),
+            tag: self.round.into(),
+        };
+        let block = self.retained.block(&batch);
+        let fill = |writer: &mut DatagramWriter<'_>| {
+            writer.data(&data, block);
+        };
+        if !link.send(&header, fill) {
+            return false;
+        }
+        session.used += bytes;
+        if let Some(batch) = self.retained.batch_mut(index) {
+            batch.counted = true;
+        }
+        true
+    }
+
     fn ask<P: Port>(&mut self, now_ns: u64, session: &mut Session, link: &mut Link<P>) {
+        let (stream, name) = self.stream.asked(self.known);
         let header = session.next_header();
         link.send(&header, |writer| {
             writer.open_stream(
                 &OpenStreamHeader {
                     head: OpenStreamHeader::HEAD,
                     request: self.request.into(),
-                    stream: self.stream.id().into(),
+                    stream: stream.into(),
                     name_length: 0.into(),
                     reserved: [0; 6],
                 },
-                self.stream.name(),
+                name,
             );
         });
         session.asked(now_ns);
@@ -306,6 +328,7 @@ impl Publication {
             return;
         }
         self.stage = Stage::Open;
+        self.known = Some(opened.stream.get());
         self.handle = opened.handle.get();
         self.round = opened.round.get();
         self.received = stored;
@@ -333,13 +356,14 @@ impl Publication {
             let code = Code::from_number(ack.code.get()).unwrap_or(Code::Unsupported);
             return self.end(Ended::Refused(code), on);
         }
-        if round < self.round || committed > received {
+        // No more can have been received than was sent.
+        if round < self.round || committed > received || received >= self.retained.next() {
             return;
         }
         let committed = if planted(Bug::ReceivedIsAcknowledged) { received } else { committed };
         let before = self.received.max(self.acknowledged);
         self.received = self.received.max(received);
-        if committed > self.acknowledged && committed < self.retained.next() {
+        if committed > self.acknowledged {
             self.acknowledged = committed;
             while self.retained.pop_through(committed).is_some() {
                 self.unsent = self.unsent.saturating_sub(1);

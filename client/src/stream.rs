@@ -10,18 +10,13 @@ pub enum StreamRef {
 }
 
 impl StreamRef {
-    /// Id as the protocol says it: 0 where the name tells.
-    pub(crate) fn id(&self) -> u64 {
-        match self {
-            StreamRef::Id(id) => *id,
-            StreamRef::Name(_) => 0,
-        }
-    }
-
-    pub(crate) fn name(&self) -> &[u8] {
-        match self {
-            StreamRef::Id(_) => &[],
-            StreamRef::Name(name) => name.as_bytes(),
+    /// Id and name as the protocol says them: 0 where the name tells. A stream that is `known` already is asked for by its
+    /// id: another one may have its name by now.
+    pub(crate) fn asked(&self, known: Option<u64>) -> (u64, &[u8]) {
+        match (known, self) {
+            (Some(id), _) => (id, &[]),
+            (None, StreamRef::Id(id)) => (*id, &[]),
+            (None, StreamRef::Name(name)) => (0, name.as_bytes()),
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum From {
 /// Where a reader of a stream stands; enough to go on after a restart of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
+    /// Id of the stream: another one may have its name one day. 0: not known, the name tells.
+    pub stream: u64,
     /// Offset of the next message.
     pub offset: u64,
     /// The log that the offset comes from.
@@ -49,6 +51,8 @@ pub(crate) struct Subscription {
     pub(crate) session: usize,
     pub(crate) request: u32,
     stream: StreamRef,
+    /// Which stream that was found to be, until it is told that it was deleted.
+    known: Option<u64>,
     from: From,
     /// Messages that the shard may send beyond what was taken.
     window: u64,
@@ -82,6 +86,7 @@ impl Subscription {
             session,
             request,
             stream,
+            known: None,
             from,
             window: window.max(2),
             answered: false,
@@ -111,6 +116,8 @@ impl Subscription {
             From::Position(position) => Some(position),
             _ => None,
         };
+        let asked = self.position.map(|position| position.stream).filter(|id| *id != 0);
+        self.known = asked.or(self.known);
         self.stopped = false;
         self.ask_again();
     }
@@ -190,6 +197,7 @@ impl Subscription {
             (None, From::Offset(offset)) => (2, offset, [0; 16], 0),
             (None, From::Time(time)) => (3, time, [0; 16], 0),
         };
+        let (stream, name) = self.stream.asked(self.known);
         let header = session.next_header();
         link.send(&header, |writer| {
             if let Some(handle) = self.leaving {
@@ -199,7 +207,7 @@ impl Subscription {
                 &SubscribeHeader {
                     head: SubscribeHeader::HEAD,
                     request: self.request.into(),
-                    stream: self.stream.id().into(),
+                    stream: stream.into(),
                     from: from.into(),
                     credit: self.window.into(),
                     log_id,
@@ -209,7 +217,7 @@ impl Subscription {
                     name_length: 0.into(),
                     reserved2: 0.into(),
                 },
-                self.stream.name(),
+                name,
             );
         });
         session.asked(now_ns);
@@ -254,11 +262,13 @@ impl Subscription {
         }
         let first = !self.answered;
         self.answered = true;
+        let stream = answer.stream.get();
+        self.known = Some(stream);
         self.limit = answer.limit.get();
         if self.position.is_none() {
             // Nothing was used yet, so there is nothing that could have diverged.
             let (log_id, epoch) = (session.log_id, session.epoch);
-            self.position = Some(Position { offset: start, log_id, epoch });
+            self.position = Some(Position { stream, offset: start, log_id, epoch });
         }
         // The limit counts from where the question stood; more may have come since.
         self.raise_limit();
@@ -271,6 +281,9 @@ impl Subscription {
     fn stop(&mut self, why: Stop, on: &mut impl FnMut(Event<'_>)) {
         self.stopped = true;
         self.answered = false;
+        if let Stop::Refused(Code::UnknownStream) = why {
+            self.known = None;
+        }
         self.gap_at = None;
         on(Event::SubscriptionStopped { subscription: self.id, why });
     }

@@ -1,9 +1,9 @@
 //! A pool of private frame buffers for the ports that need no C library.
 //!
-//! A pool belongs to one thread. All buffers are made and touched when the pool is made; after that,
-//! taking a frame and dropping it moves one pointer and allocates nothing.
+//! A pool belongs to one thread. All buffers are made and touched when the pool is made, but for those of simulated
+//! ports; after that, taking a frame and dropping it moves one pointer and allocates nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::port::{Frame, Peer};
@@ -22,7 +22,19 @@ struct Buffer([u8; BUFFER_BYTES]);
 struct Shelf {
     #[expect(clippy::vec_box, reason = "frames move the pointer, never the buffer")]
     free: RefCell<Vec<Box<Buffer>>>,
+    /// Buffers that exist.
+    made: Cell<usize>,
     total: usize,
+}
+
+impl Shelf {
+    /// One buffer more, while there may be.
+    #[cold]
+    fn make(&self) -> Option<Box<Buffer>> {
+        let made = self.made.get();
+        self.made.set(made + usize::from(made < self.total));
+        (made < self.total).then(|| Box::new(Buffer([0; BUFFER_BYTES])))
+    }
 }
 
 /// A fixed number of frame buffers of one thread.
@@ -42,13 +54,25 @@ impl Pool {
             }
             free.push(buffer);
         }
-        Pool { shelf: Rc::new(Shelf { free: RefCell::new(free), total: frames }) }
+        Pool::with(free, frames)
+    }
+
+    /// A pool of `frames` buffers, each of which is made when it is first needed.
+    pub(crate) fn growing(frames: usize) -> Pool {
+        Pool::with(Vec::new(), frames)
+    }
+
+    #[expect(clippy::vec_box, reason = "as above")]
+    fn with(free: Vec<Box<Buffer>>, total: usize) -> Pool {
+        let made = Cell::new(free.len());
+        Pool { shelf: Rc::new(Shelf { free: RefCell::new(free), made, total }) }
     }
 
     /// An empty frame, or `None` when all buffers are out.
     #[inline]
     pub fn take(&self) -> Option<PoolFrame> {
-        let buffer = self.shelf.free.borrow_mut().pop()?;
+        let free = self.shelf.free.borrow_mut().pop();
+        let buffer = free.or_else(|| self.shelf.make())?;
         Some(PoolFrame {
             buffer: Some(buffer),
             shelf: Rc::clone(&self.shelf),
@@ -59,7 +83,7 @@ impl Pool {
 
     /// Buffers that frames hold at the moment.
     pub fn out(&self) -> usize {
-        self.shelf.total - self.shelf.free.borrow().len()
+        self.shelf.made.get() - self.shelf.free.borrow().len()
     }
 
     /// All buffers, free or out.

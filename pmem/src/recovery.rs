@@ -175,7 +175,10 @@ impl<R: Region> Wal<R> {
             return Err(RecoveryError::NoFreeSegment { slots: wal.slots_made });
         }
         let reason = crate::format::OPENED_AT_START;
-        wal.settle(slots).and_then(|()| wal.begin_epoch(reason)).map_err(RecoveryError::Sync)?;
+        wal.settle(slots)
+            .and_then(|()| wal.begin_epoch(reason))
+            .and_then(|()| wal.wipe_void(&survey.found))
+            .map_err(RecoveryError::Sync)?;
         wal.refill_reserve();
         Ok((wal, report))
     }
@@ -240,6 +243,22 @@ impl<R: Region> Wal<R> {
             && !planted(Bug::NotSettled)
         {
             self.region.sync(self.base(newest.slot), self.region.slot_bytes() as usize)?;
+        }
+        Ok(())
+    }
+
+    /// Frees the slots of segments that do not count. That they do not is known by those before them: once those are
+    /// recycled, a start would take them for the log's oldest.
+    fn wipe_void(&mut self, found: &[Found]) -> std::io::Result<()> {
+        for Found { slot, .. } in found.iter().filter(|found| found.void) {
+            let base = self.base(*slot);
+            for copy in SEGMENT_HEADER_AT {
+                self.region.store(base + copy, &[0; SEGMENT_HEADER_BYTES]);
+                // One after the other: two copies that are half wiped would be damage.
+                self.region.sync(base, SEGMENT_DATA_AT as usize)?;
+            }
+            self.segments.retain(|segment| segment.slot != *slot);
+            self.ready.push_back(*slot);
         }
         Ok(())
     }

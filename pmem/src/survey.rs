@@ -4,8 +4,8 @@ use std::io;
 
 use crate::damage::{Damage, DamageKind};
 use crate::format::{
-    Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SegmentHeader,
-    VERSIONS, generation, record_bytes,
+    Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_AT, SegmentHeader, VERSIONS,
+    generation, record_bytes,
 };
 use crate::holes::{Holes, holes_in};
 use crate::planted::{Bug, planted};
@@ -138,7 +138,9 @@ impl Survey {
             let mut end = next;
             if let Some(misfit) = misfit(&self.found[last], &self.found[next]) {
                 let before = self.found[last].scan.tail.lsn;
-                let accepted = (next + 1..self.found.len()).find(|later| {
+                // The next one itself, where void ones stood between.
+                let first = next + usize::from(misfit != Misjoint::Missing);
+                let accepted = (first..self.found.len()).find(|later| {
                     let header = &self.found[*later].header;
                     header.begins_anew() && header.base_lsn.get() <= before
                 });
@@ -222,7 +224,7 @@ impl Survey {
     /// A slot without a valid header whose header was damaged is a fault: its records are not to be lost. It was,
     /// when both copies hold something (writing and wiping touch one at a time), or when there are records of the
     /// segment that would come next (without any segment, of any). After a possible loss the latter slots are
-    /// accepted, but used last, so that the next segment does not stand on its own namesake's records.
+    /// accepted, but used last: what the log comes to again is cleared in them before.
     fn look_at_headless<S: Slots>(&mut self, source: &S) -> Result<(), RecoveryError> {
         let newest = self.found.last();
         if self.possible_loss && newest.is_none() {
@@ -261,13 +263,6 @@ impl Survey {
                 kept.insert(0, slot);
                 self.blank.remove(index);
             }
-        }
-        if self.blank.is_empty()
-            && let Some(slot) = kept.first()
-        {
-            let what = "there is a record, but no valid segment header, and no other slot is free";
-            let (at, what) = (SEGMENT_DATA_AT, what.to_string());
-            return Err(RecoveryError::Fault { slot: *slot, at, what });
         }
         self.blank.extend(kept);
         Ok(())

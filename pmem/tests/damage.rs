@@ -383,3 +383,85 @@ fn records_that_a_reboot_left_behind_older_headers_do_no_harm() {
         loses_from(&log, kept);
     }
 }
+
+/// Opens a log after a reboot, with the loss that it says.
+fn reboots(log: &Log, boot: u8) -> Wal<AnyRegion> {
+    let rebooted = WalConfig { boot_id: [boot; 16], ..config(0) };
+    let (wal, possible_loss) = log.try_open(rebooted).expect("anything may be lost");
+    assert!(possible_loss);
+    wal
+}
+
+/// A reboot may bring back a header that was wiped: its segment, of a time before an earlier loss, ends the log then, and
+/// has higher record numbers than the segments behind it, which are void.
+#[test]
+fn void_segments_stay_void_when_those_before_them_are_recycled() {
+    let log = Log::new();
+    let old_header = log.bytes()[&log.path(2)][..4096].to_vec();
+    let (slot, at) = log.place(5);
+    log.flip(slot, at + 100);
+    let mut wal = reboots(&log, 8);
+    let (mut history, mut random) = (log.prefix(5), Random(5));
+    let by_sequence = || -> BTreeMap<u64, PathBuf> {
+        let read = |(path, bytes): (PathBuf, Vec<u8>)| {
+            Some((SegmentHeader::read(&bytes)?.sequence.get(), path))
+        };
+        log.bytes().into_iter().filter_map(read).collect()
+    };
+    // Until the segment of the first boot is recycled, both copies of its header.
+    while by_sequence().first_key_value().is_none_or(|(sequence, _)| *sequence < 4) {
+        history.append(&mut wal, &mut random, 1100).expect("room");
+        wal.barrier();
+        wal.persisted();
+        wal.housekeep(8);
+    }
+    for _ in 0..4 {
+        wal.housekeep(8);
+        wal.persisted();
+    }
+    let records = wal.appended();
+    drop(wal);
+    let segments = by_sequence();
+    assert!(segments.len() >= 2 && !segments.values().any(|path| *path == log.path(2)));
+    let header = SegmentHeader::read(&old_header).expect("it is one");
+    assert!(header.base_lsn.get() > records, "{} is not behind {records}", header.base_lsn);
+    let mut front = old_header;
+    front.resize(SEGMENT as usize, 0);
+    fs::write(log.path(2), front).expect("written");
+    let first = fs::File::options().write(true).open(&segments[&4]).expect("there");
+    first.write_at(&[0; 4096], 0).expect("wiped");
+
+    let mut wal = reboots(&log, 9);
+    let mut history = History::default();
+    history.check(&mut wal).expect("nothing is left");
+    for start in 0..8 {
+        for _ in 0..300 {
+            history.append(&mut wal, &mut Random(start), 500).expect("room");
+            wal.barrier();
+            wal.persisted();
+            wal.housekeep(8);
+        }
+        drop(wal);
+        let (again, possible_loss) =
+            log.try_open(WalConfig { boot_id: [9; 16], ..config(0) }).expect("sound");
+        assert!(!possible_loss);
+        wal = again;
+        history.check(&mut wal).expect("nothing came back");
+    }
+}
+
+#[test]
+fn the_one_free_slot_of_a_log_may_hold_what_a_reboot_left() {
+    let log = Log::new();
+    let kept = (0..log.history.batches.len()).take_while(|batch| log.place(*batch).0 < 2).count();
+    let third = fs::File::options().write(true).open(log.path(2)).expect("there");
+    third.write_at(&[0; 4096], 0).expect("wiped");
+    let (region, slots, _) =
+        open_dir(dir_config(log.dir.path(), SEGMENT, SEGMENTS)).expect("a directory");
+    let rebooted = WalConfig { boot_id: [8; 16], ..config(0) };
+    let (mut wal, report) = Wal::open(region, &slots[..3], rebooted).expect("its records are lost");
+    assert!(report.possible_loss);
+    log.prefix(kept).check(&mut wal).expect("the prefix is there");
+    drop(wal);
+    log.prefix(kept).check(&mut log.try_open(rebooted).expect("sound").0).expect("as before");
+}

@@ -39,6 +39,9 @@ struct Args {
     /// Subscribers in each world, at most.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3))]
     subscribers: u64,
+    /// There are so many publishers and subscribers in each world, not fewer.
+    #[arg(long)]
+    exactly: bool,
     /// Threads; 0: as many as there are cores.
     #[arg(long, default_value_t = 0)]
     jobs: usize,
@@ -62,6 +65,7 @@ impl Args {
             mix: self.faults,
             publishers: self.publishers,
             subscribers: self.subscribers,
+            exactly: self.exactly,
             trace: self.trace,
         }
     }

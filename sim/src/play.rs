@@ -46,24 +46,29 @@ impl<X: Parts> World<X> {
         (self.trace.now_ns, self.trace.step) = (now_ns, self.trace.step + 1);
     }
 
-    /// Everyone has a turn, in a random order; some miss theirs.
+    /// Each client has a turn, from a random one on, and some miss theirs. Between them the shard polls, unless it can
+    /// have nothing to do: time stands still here. What it does in a poll may leave something for the next.
     fn turn(&mut self, publishing: bool) -> Check {
         if self.server.shard().is_none() && self.clock.ns() >= self.starts_ns {
             self.start()?;
         }
-        let actors = 1 + self.publishers.len() + self.subscribers.len();
-        let first = self.random.below(actors as u64) as usize;
-        for at in 0..actors {
-            let actor = (first + at) % actors;
-            if publishing && self.random.one_in(8) {
-                continue;
+        let (publishers, clients) =
+            (self.publishers.len(), self.publishers.len() + self.subscribers.len());
+        let first = self.random.below(clients as u64) as usize;
+        let mut busy = true;
+        for at in 0..clients {
+            let client = (first + at) % clients;
+            let (misses, waits) = (self.random.one_in(8), self.random.one_in(4));
+            if !(publishing && misses) {
+                if client < publishers {
+                    self.poll_publisher(client, publishing)?;
+                } else {
+                    self.poll_subscriber(client - publishers)?;
+                }
             }
-            if actor == 0 {
-                self.poll_server()?;
-            } else if actor <= self.publishers.len() {
-                self.poll_publisher(actor - 1, publishing)?;
-            } else {
-                self.poll_subscriber(actor - 1 - self.publishers.len())?;
+            let arrived = self.server.endpoint().is_some_and(|shard| self.net.has_arrived(shard));
+            if (busy || arrived) && !(publishing && waits) {
+                busy = self.poll_server()?;
             }
         }
         self.replace_ended();
@@ -113,12 +118,13 @@ impl<X: Parts> World<X> {
         Ok(())
     }
 
-    fn poll_server(&mut self) -> Check {
+    /// True when it had something to do.
+    fn poll_server(&mut self) -> Result<bool, Broken> {
         if self.trace.now_ns < self.stalled_until {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(operations) = self.torn_at.take() {
-            return self.tear(operations);
+            return self.tear(operations).map(|()| true);
         }
         if self.server.make_slots(self.trace.now_ns) {
             self.injected.note(Kind::NoSegments, 1);
@@ -128,7 +134,7 @@ impl<X: Parts> World<X> {
         self.polls += u64::from(work > 0);
         self.hear_replies();
         let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) else {
-            return Ok(());
+            return Ok(false);
         };
         if work > 0 {
             self.trace.line(format_args!("shard polls: {work} frames"));
@@ -138,7 +144,8 @@ impl<X: Parts> World<X> {
         }
         self.history.look(shard.wal(), shard.committed(), region)?;
         of_shard(shard, &self.server.config().limits)?;
-        buffers::of_shard(self.server.frames_out(), shard.frames_held())
+        buffers::of_shard(self.server.frames_out(), shard.frames_held())?;
+        Ok(work > 0)
     }
 
     fn refused_for_want_of_log(&self) -> u64 {
@@ -241,10 +248,12 @@ impl<X: Parts> World<X> {
     fn end(&mut self) -> Check {
         self.publishers.iter_mut().for_each(Publisher::close);
         self.subscribers.iter_mut().for_each(Subscriber::close);
-        // Polls are as rare as timers: nothing else happens.
-        for _ in 0..2 * SESSION_TIMEOUT_MS / 50 {
+        // Polls are as rare as timers: nothing else happens, once the last frame that was held back has come.
+        let mut quiet = 0;
+        while quiet < 2 * SESSION_TIMEOUT_MS / 50 {
             self.advance(50_000_000);
             self.poll_server()?;
+            quiet = if self.net.next_arrival_ns().is_some() { 0 } else { quiet + 1 };
         }
         if let Some(shard) = self.server.shard() {
             accounts::check(shard.counters())?;

@@ -103,9 +103,9 @@ impl<P: Port> Publisher<P> {
         let config = SessionConfig { identity, max_beat_ms: random.within(20..=2_000) as u32 };
         let session: SessionId = client.open_session(config);
         let config = PublicationConfig {
-            window_bytes: random.within(3..=64) as usize * 1280,
-            window_batches: random.within(2..=64) as usize,
-            max_batch: random.within(1..=40) as u16,
+            window_bytes: random.size(3..=64) as usize * 1280,
+            window_batches: random.size(2..=64) as usize,
+            max_batch: random.size(1..=40) as u16,
         };
         let publication =
             client.open_publication(session, stream_name(role.stream).as_str(), &config);
@@ -120,7 +120,7 @@ impl<P: Port> Publisher<P> {
             waiting: VecDeque::new(),
             over: None,
             opened: false,
-            largest_burst: random.within(1..=30),
+            largest_burst: random.size(1..=30),
             notes: Vec::new(),
             draft: Box::new(Draft::new()),
         }

@@ -34,6 +34,14 @@ impl Random {
         range.start() + self.below(range.end() - range.start() + 1)
     }
 
+    /// A number of the range, which begins at 1 or above, and which is near its beginning as often as near its end: each
+    /// doubling is as likely as the next. For sizes: most bugs are about small ones, and large ones take long.
+    pub(crate) fn size(&mut self, range: RangeInclusive<u64>) -> u64 {
+        let doublings = (range.end() / range.start()).ilog2() + 1;
+        let least = range.start() << self.below(doublings.into());
+        self.within(least..=(2 * least - 1).min(*range.end()))
+    }
+
     /// True once in `n` cases.
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0

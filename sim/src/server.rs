@@ -74,7 +74,7 @@ impl ServerConfig {
         };
         let slots = random.within(6..=12) as u32;
         let (few, media, process) = (random.one_in(2), random.one_in(4), random.one_in(3));
-        let late = random.within(1..=20);
+        let late = random.size(1..=64);
         let level = match () {
             () if mix.has(Kind::Reboot) && (process || mix == Mix::only(Kind::Reboot)) => {
                 Level::Process

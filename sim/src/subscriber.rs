@@ -98,7 +98,7 @@ impl<P: Port> Subscriber<P> {
             None if latest => From::Latest,
             None => From::Earliest,
         };
-        let window = random.within(2..=256);
+        let window = random.size(2..=256);
         let name = stream_name(stream);
         let subscription = client.subscribe(session, name.as_str(), from, window);
         let (_, promised, earliest) = history.bounds(stream);

@@ -32,11 +32,11 @@ impl Tempo {
                 usual_ns: 2_000_000,
             },
             _ => Tempo {
-                long: 400,
-                short: 10,
+                long: 200,
+                short: 5,
                 long_ns: 4_000_000_000,
                 short_ns: 100_000_000,
-                usual_ns: 50_000_000,
+                usual_ns: 4_000_000,
             },
         }
     }

@@ -36,6 +36,8 @@ pub struct Run {
     pub publishers: u64,
     /// Subscribers, at most: 1 and up.
     pub subscribers: u64,
+    /// There are so many in each world, not fewer.
+    pub exactly: bool,
     /// Keeps a text of what happened.
     pub trace: bool,
 }
@@ -43,14 +45,15 @@ pub struct Run {
 impl Run {
     /// The run of a seed with all that there is by default.
     pub fn new(seed: u64) -> Run {
-        Run { seed, steps: 1_500, mix: Mix::ALL, publishers: 3, subscribers: 3, trace: false }
+        let (mix, exactly, trace) = (Mix::ALL, false, false);
+        Run { seed, steps: 1_500, mix, publishers: 3, subscribers: 3, exactly, trace }
     }
 }
 
 impl fmt::Display for Run {
     /// The command that plays it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Run { seed, steps, mix, publishers, subscribers, .. } = *self;
+        let Run { seed, steps, mix, publishers, subscribers, exactly, .. } = *self;
         let usual = Run::new(seed);
         write!(f, "mstream-sim --seed {seed} --steps {steps}")?;
         if mix != usual.mix {
@@ -62,7 +65,7 @@ impl fmt::Display for Run {
         if subscribers != usual.subscribers {
             write!(f, " --subscribers {subscribers}")?;
         }
-        Ok(())
+        if exactly { f.write_str(" --exactly") } else { Ok(()) }
     }
 }
 
@@ -251,14 +254,17 @@ impl<X: Parts> World<X> {
             self.catalogue.create(id, &mut self.random);
         }
         self.catalogue.is_ready(None);
-        let (publishers, subscribers) = (self.random.within(1..=3), self.random.within(1..=3));
-        for actor in 1..=publishers.min(self.run.publishers) as u16 {
+        let exactly = self.run.exactly;
+        let many = |drawn: u64, most: u64| if exactly { most } else { drawn.min(most) };
+        let publishers = many(self.random.within(1..=3), self.run.publishers);
+        let subscribers = many(self.random.within(1..=3), self.run.subscribers);
+        for actor in 1..=publishers as u16 {
             let named = !self.random.one_in(3);
             let stream = self.catalogue.any(&mut self.random);
             let publisher = self.publisher(Role { actor, named, stream }, 1, 0);
             self.publishers.push(publisher);
         }
-        for number in 1..=subscribers.min(self.run.subscribers) as u32 {
+        for number in 1..=subscribers as u32 {
             let stream = self.catalogue.any(&mut self.random);
             let attached = self.attach();
             let (history, random) = (&self.history, &mut self.random);

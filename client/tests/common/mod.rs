@@ -143,6 +143,13 @@ impl World {
         self.commands.push(command).expect("room for commands");
     }
 
+    /// Tells the shard to take a new stream of the name.
+    pub fn create_stream(&self, id: u64) {
+        let entry = StreamEntry { id, name: STREAM.into(), rules: StreamRules::default() };
+        let command = Command::CreateStream { request: id, entry };
+        self.commands.push(command).expect("room for commands");
+    }
+
     /// Ends the process in good order, as SIGTERM does; its memory.
     pub fn shut_down(&mut self) -> SimRegion {
         let server = self.server.as_mut().expect("it runs");

@@ -80,18 +80,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
             _ => return Err(Code::Unsupported),
         };
         let stream = self.find_stream(frame.stream.get(), name);
-        let mut known = self.find_subscription(session, frame.request.get());
+        let known = self.find_subscription(session, frame.request.get());
         if let Some(index) = known
             && self.subscriptions.at(index).is_some_and(|known| known.stream == NONE)
         {
-            // Its stream was deleted; there may be another one of that name.
-            if stream.is_none() {
-                // An answer that is lost is said again with the beats, until the client gives it up.
-                self.owe_subscription(index, owes::SUBSCRIBED);
-                return Ok(());
-            }
-            self.close_subscription(session, index);
-            known = None;
+            // Its stream was deleted, also where there is another one of that name. An answer that is lost is said again
+            // with the beats, until the client gives it up.
+            self.owe_subscription(index, owes::SUBSCRIBED);
+            return Ok(());
         }
         let stream = stream.ok_or(Code::UnknownStream)?;
         let (code, start) = self.start_position(stream, &from, frame);

@@ -110,6 +110,11 @@ impl SimNet {
         self.network.borrow().next_arrival_ns()
     }
 
+    /// True while frames that arrived wait in a port.
+    pub fn has_arrived(&self, endpoint: Endpoint) -> bool {
+        self.network.borrow().has_arrived(endpoint)
+    }
+
     /// What happened to the frames so far, on all paths together.
     pub fn counts(&self) -> Counts {
         self.network.borrow().counts()

@@ -1,7 +1,7 @@
 //! The switch and the paths: where a frame goes, when it arrives, and what happens to it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::faults::{Counts, Faults};
 use super::random::Random;
@@ -19,7 +19,8 @@ pub(super) struct Network {
     faults: Faults,
     forger: Option<Forger>,
     stations: Vec<Station>,
-    paths: BTreeMap<(Endpoint, Endpoint), Path>,
+    /// By sender and receiver; what was not used yet is not there.
+    paths: Vec<Vec<Option<Path>>>,
     /// Frames on their way, the next to arrive on top.
     flying: BinaryHeap<Reverse<Flying>>,
     next_flight: u64,
@@ -64,7 +65,7 @@ impl Network {
             faults: Faults::NONE,
             forger: None,
             stations: Vec::new(),
-            paths: BTreeMap::new(),
+            paths: Vec::new(),
             flying: BinaryHeap::new(),
             next_flight: 0,
             spare: Vec::new(),
@@ -87,19 +88,22 @@ impl Network {
     }
 
     pub(super) fn set_faults(&mut self, faults: Faults) {
-        for path in self.paths.values_mut() {
+        for path in self.paths.iter_mut().flatten().flatten() {
             path.faults = faults.clone();
         }
         self.faults = faults;
     }
 
     pub(super) fn path(&mut self, from: Endpoint, to: Endpoint) -> &mut Path {
+        if self.paths.len() <= from.0 {
+            self.paths.resize_with(from.0 + 1, Vec::new);
+        }
+        let from = &mut self.paths[from.0];
+        if from.len() <= to.0 {
+            from.resize_with(to.0 + 1, || None);
+        }
         let faults = &self.faults;
-        self.paths.entry((from, to)).or_insert_with(|| Path {
-            faults: faults.clone(),
-            cut: false,
-            last_ns: 0,
-        })
+        from[to.0].get_or_insert_with(|| Path { faults: faults.clone(), cut: false, last_ns: 0 })
     }
 
     pub(super) fn set_forger(&mut self, forger: Forger) {
@@ -166,23 +170,24 @@ impl Network {
     fn enter_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
         self.counts.sent += 1;
         let path = self.path(from, to);
-        let faults = path.faults.clone();
+        let (loss_ppm, duplicate_ppm) = (path.faults.loss_ppm, path.faults.duplicate_ppm);
         if path.cut {
             self.counts.cut += 1;
             return;
         }
-        if self.random.chance(faults.loss_ppm) {
+        if self.random.chance(loss_ppm) {
             self.counts.lost += 1;
             return;
         }
-        self.take_off(from, to, frame, &faults);
-        if self.random.chance(faults.duplicate_ppm) {
+        self.take_off(from, to, frame);
+        if self.random.chance(duplicate_ppm) {
             self.counts.duplicated += 1;
-            self.take_off(from, to, frame, &faults);
+            self.take_off(from, to, frame);
         }
     }
 
-    fn take_off(&mut self, from: Endpoint, to: Endpoint, frame: &[u8], faults: &Faults) {
+    fn take_off(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
+        let faults = self.path(from, to).faults.clone();
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         bytes.extend_from_slice(frame);
@@ -212,11 +217,14 @@ impl Network {
             due_ns = due_ns.max(path.last_ns);
             path.last_ns = due_ns;
         }
+        if due_ns <= self.now_ns {
+            // Whatever was due before has landed by now.
+            self.arrive(to, bytes);
+            return;
+        }
         let flight = self.next_flight;
         self.next_flight += 1;
         self.flying.push(Reverse(Flying { due_ns, flight, to, bytes }));
-        // What is due at once has arrived.
-        self.land();
     }
 
     pub(super) fn advance(&mut self, now_ns: u64) {
@@ -228,26 +236,34 @@ impl Network {
     fn land(&mut self) {
         while self.next_arrival_ns().is_some_and(|due_ns| due_ns <= self.now_ns) {
             let Some(Reverse(Flying { to, bytes, .. })) = self.flying.pop() else { return };
-            let station = &mut self.stations[to.0];
-            if !station.attached {
-                self.counts.departed += 1;
-                self.spare.push(bytes);
-            } else if station.arrived.len() == ARRIVAL_QUEUE {
-                self.counts.overrun += 1;
-                self.spare.push(bytes);
-            } else {
-                self.counts.delivered += 1;
-                station.arrived.push_back(bytes);
-            }
+            self.arrive(to, bytes);
         }
     }
 
-    /// Hands the next arrived frame of a port to `take`; false if there is none.
-    pub(super) fn receive(&mut self, endpoint: Endpoint, take: impl FnOnce(&[u8])) -> bool {
-        let Some(bytes) = self.stations[endpoint.0].arrived.pop_front() else { return false };
+    fn arrive(&mut self, to: Endpoint, bytes: Vec<u8>) {
+        let station = &mut self.stations[to.0];
+        if !station.attached {
+            self.counts.departed += 1;
+            self.spare.push(bytes);
+        } else if station.arrived.len() == ARRIVAL_QUEUE {
+            self.counts.overrun += 1;
+            self.spare.push(bytes);
+        } else {
+            self.counts.delivered += 1;
+            station.arrived.push_back(bytes);
+        }
+    }
+
+    /// True while frames that arrived wait in a port.
+    pub(super) fn has_arrived(&self, endpoint: Endpoint) -> bool {
+        !self.stations[endpoint.0].arrived.is_empty()
+    }
+
+    /// Hands the next arrived frame of a port to `take`, if there is one.
+    pub(super) fn receive(&mut self, endpoint: Endpoint, take: impl FnOnce(&[u8])) {
+        let Some(bytes) = self.stations[endpoint.0].arrived.pop_front() else { return };
         take(&bytes);
         self.spare.push(bytes);
-        true
     }
 }
 

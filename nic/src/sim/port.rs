@@ -28,8 +28,8 @@ impl SimPort {
         SimPort {
             network,
             endpoint,
-            pool: Pool::new(frames),
-            leaving: VecDeque::with_capacity(SEND_QUEUE),
+            pool: Pool::growing(frames),
+            leaving: VecDeque::new(),
             stats: PortStats::default(),
         }
     }
@@ -56,11 +56,12 @@ impl Port for SimPort {
         let mut network = self.network.borrow_mut();
         let withheld = network.withheld(self.endpoint);
         for got in 0..max {
-            let Some(mut frame) = self.take(withheld) else { return got };
-            // Whatever arrives was a frame of a port like this one, so it fits.
-            if !network.receive(self.endpoint, |bytes| _ = frame.fill(bytes)) {
+            if !network.has_arrived(self.endpoint) {
                 return got;
             }
+            let Some(mut frame) = self.take(withheld) else { return got };
+            // Whatever arrives was a frame of a port like this one, so it fits.
+            network.receive(self.endpoint, |bytes| _ = frame.fill(bytes));
             frame.set_peer(Peer::WIRE);
             self.stats.rx_frames += 1;
             self.stats.rx_bytes += frame.bytes().len() as u64;
@@ -78,6 +79,9 @@ impl Port for SimPort {
     }
 
     fn flush(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
         let mut network = self.network.borrow_mut();
         for frame in self.leaving.drain(..) {
             network.send(self.endpoint, frame.bytes());

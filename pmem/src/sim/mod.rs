@@ -7,7 +7,7 @@
 mod crash;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use crash::{Order, Survivors};
 
@@ -43,14 +43,14 @@ struct Piece {
 }
 
 impl Piece {
-    /// Puts the words of `mask` into `memory`.
-    fn apply(&self, memory: &mut [u8], mask: u8) {
-        let line = (self.line * LINE) as usize;
-        for word in 0..LINE as usize / WORD {
-            if mask & self.covers & 1 << word != 0 {
-                let at = line + word * WORD;
-                memory[at..at + WORD].copy_from_slice(&self.bytes[word * WORD..][..WORD]);
-            }
+    /// Puts the words of `mask` into `line`.
+    fn apply(&self, line: &mut [u8], mask: u8) {
+        if mask & self.covers == u8::MAX {
+            return line.copy_from_slice(&self.bytes);
+        }
+        for word in (0..LINE as usize / WORD).filter(|word| mask & self.covers & 1 << word != 0) {
+            let at = word * WORD;
+            line[at..at + WORD].copy_from_slice(&self.bytes[at..at + WORD]);
         }
     }
 }
@@ -59,10 +59,11 @@ impl Piece {
 #[derive(Clone, Debug)]
 pub struct SimRegion {
     memory: Vec<u8>,
-    /// What is durable for sure.
-    durable: Vec<u8>,
-    /// What is not, in program order.
+    /// What is durable for sure of the lines that pending pieces are about; all others are durable as they are.
+    durable: BTreeMap<u64, [u8; LINE as usize]>,
+    /// What is not, in program order, and how many of these were not written back.
     pending: Vec<Piece>,
+    cached: usize,
     slot_bytes: u64,
     window_bytes: u64,
     level: Level,
@@ -88,8 +89,9 @@ impl SimRegion {
         let bytes = (u64::from(slots) * slot_bytes) as usize;
         SimRegion {
             memory: vec![0; bytes],
-            durable: vec![0; bytes],
+            durable: BTreeMap::new(),
             pending: Vec::new(),
+            cached: 0,
             slot_bytes,
             window_bytes: 64 * 1024,
             level: Level::Pmem,
@@ -171,7 +173,7 @@ impl SimRegion {
 
     /// The region after a power cut that kept what is durable and nothing else.
     pub fn after_power_cut(&self) -> SimRegion {
-        self.image(self.durable.clone())
+        self.image(self.durable_bytes())
     }
 
     /// The region after a power cut of which these survive.
@@ -180,9 +182,9 @@ impl SimRegion {
     /// If `survivors` were made for another state of the region.
     pub fn after_crash(&self, survivors: &Survivors) -> SimRegion {
         assert_eq!(survivors.0.len(), self.pending.len(), "survivors of this state");
-        let mut bytes = self.durable.clone();
+        let mut bytes = self.durable_bytes();
         for (piece, mask) in self.pending.iter().zip(&survivors.0) {
-            piece.apply(&mut bytes, *mask);
+            piece.apply(line_of(&mut bytes, piece.line), *mask);
         }
         self.image(bytes)
     }
@@ -193,18 +195,31 @@ impl SimRegion {
         self.after_crash(&self.random_survivors(random))
     }
 
+    /// What is durable for sure, of the whole region.
+    fn durable_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.memory.clone();
+        for (line, durable) in &self.durable {
+            line_of(&mut bytes, *line).copy_from_slice(durable);
+        }
+        bytes
+    }
+
     /// Damage: replaces `with.len()` bytes at `at`, in memory and medium.
     pub fn damage(&mut self, at: u64, with: &[u8]) {
-        let range = at as usize..at as usize + with.len();
-        self.memory[range.clone()].copy_from_slice(with);
-        self.durable[range].copy_from_slice(with);
+        self.memory[at as usize..at as usize + with.len()].copy_from_slice(with);
+        for (at, byte) in (at..).zip(with) {
+            if let Some(line) = self.durable.get_mut(&(at / LINE)) {
+                line[(at % LINE) as usize] = *byte;
+            }
+        }
     }
 
     fn image(&self, bytes: Vec<u8>) -> SimRegion {
         SimRegion {
-            durable: bytes.clone(),
             memory: bytes,
+            durable: BTreeMap::new(),
             pending: Vec::new(),
+            cached: 0,
             due: VecDeque::new(),
             hung: Cell::default(),
             cut_in: Cell::default(),
@@ -216,8 +231,17 @@ impl SimRegion {
 
     fn keep(&mut self, at: u64, bytes: &[u8], way: Way) {
         let end = at + bytes.len() as u64;
+        let lines = at / LINE..end.div_ceil(LINE);
+        for line in lines.clone() {
+            let memory = line_of(&mut self.memory, line);
+            self.durable.entry(line).or_insert_with(|| {
+                let mut before = [0; LINE as usize];
+                before.copy_from_slice(memory);
+                before
+            });
+        }
         self.memory[at as usize..end as usize].copy_from_slice(bytes);
-        for line in at / LINE..end.div_ceil(LINE) {
+        for line in lines {
             let start = line * LINE;
             let mut covers = 0;
             for word in 0..LINE / WORD as u64 {
@@ -225,18 +249,21 @@ impl SimRegion {
                 covers |= u8::from(word_at < end && at < word_at + WORD as u64) << word;
             }
             let mut whole = [0; LINE as usize];
-            whole.copy_from_slice(&self.memory[start as usize..][..LINE as usize]);
+            whole.copy_from_slice(line_of(&mut self.memory, line));
             self.pending.push(Piece { line, bytes: whole, covers, way, barrier: 0 });
+            self.cached += usize::from(way == Way::Cached);
         }
     }
 
     /// Makes the pieces that `covered` picks durable. What was stored to the same words before them is
     /// superseded.
     fn settle(&mut self, covered: impl Fn(&Piece) -> bool) {
-        let mut kept: Vec<Piece> = Vec::with_capacity(self.pending.len());
+        let mut kept: Vec<Piece> = Vec::new();
         for piece in self.pending.drain(..) {
             if covered(&piece) {
-                piece.apply(&mut self.durable, u8::MAX);
+                if let Some(durable) = self.durable.get_mut(&piece.line) {
+                    piece.apply(durable, u8::MAX);
+                }
                 for older in kept.iter_mut().filter(|older| older.line == piece.line) {
                     older.covers &= !piece.covers;
                 }
@@ -245,8 +272,20 @@ impl SimRegion {
             }
         }
         kept.retain(|piece| piece.covers != 0);
-        self.pending = kept;
+        // Of a line that nothing is pending for, memory and medium are the same.
+        let mut lines: Vec<u64> = kept.iter().map(|piece| piece.line).collect();
+        lines.sort_unstable();
+        self.durable.retain(|line, _| lines.binary_search(line).is_ok());
+        self.cached = kept.iter().filter(|piece| piece.way == Way::Cached).count();
+        if !kept.is_empty() {
+            self.pending = kept;
+        }
     }
+}
+
+/// The bytes of a line of a region's.
+fn line_of(memory: &mut [u8], line: u64) -> &mut [u8] {
+    &mut memory[(line * LINE) as usize..][..LINE as usize]
 }
 
 impl Region for SimRegion {
@@ -282,10 +321,17 @@ impl Region for SimRegion {
 
     fn flush(&mut self, at: u64, len: usize) {
         self.operate();
-        for piece in &mut self.pending {
+        let mut left = self.cached;
+        for piece in self.pending.iter_mut().rev() {
+            if left == 0 {
+                break;
+            }
             let line = piece.line * LINE;
-            if piece.way == Way::Cached && line < at + len as u64 && at < line + LINE {
+            let is_cached = piece.way == Way::Cached;
+            left -= usize::from(is_cached);
+            if is_cached && line < at + len as u64 && at < line + LINE {
                 piece.way = Way::Flushed;
+                self.cached -= 1;
             }
         }
     }
@@ -295,7 +341,9 @@ impl Region for SimRegion {
         self.barriers += 1;
         // Where a sync thread writes what was stored, nothing has to be flushed for it.
         let all = self.level == Level::MediaSync;
-        for piece in &mut self.pending {
+        // Those of a process region make nothing durable.
+        let counts = if self.level == Level::Process { 0 } else { self.pending.len() };
+        for piece in &mut self.pending[..counts] {
             if piece.barrier == 0 && (all || piece.way != Way::Cached) {
                 piece.barrier = self.barriers;
             }
