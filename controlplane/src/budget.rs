@@ -157,6 +157,8 @@ impl Budget {
             }
             add(format!("shard {number}: sessions and tables"), tables);
             add(format!("shard {number}: index of the log"), index);
+            let buffers = (config.cold.read_buffers * config.cold.read_buffer_bytes) as u64;
+            add(format!("shard {number}: buffers of cold segments"), buffers);
         }
         // A shard's own, and one that syncs its log.
         let per_shard = 1 + u64::from(config.wal.sync.is_some());

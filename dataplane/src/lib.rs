@@ -1,5 +1,6 @@
 //! The data plane: one shard per core, as a state machine without I/O, and the loop that polls it.
 
+mod cold;
 mod control;
 mod outbox;
 #[cfg(feature = "planted")]
@@ -11,12 +12,13 @@ mod poll_times;
 mod shard;
 mod status;
 
+pub use cold::{ColdAnswer, ColdAsker, ColdFound, ColdRequest};
 pub use control::{
     Command, CreateError, DeleteError, REPORT_ROWS, ReaderState, Reply, SessionRow, StreamRow,
     SubscriptionRow,
 };
 pub use outbox::Outbox;
-pub use poll::{Clock, Idle, PollLoop, TscClock};
+pub use poll::{Clock, ColdLink, Idle, PollLoop, TscClock};
 pub use poll_times::PollTimes;
 pub use shard::{
     Counters, Limits, Now, PortAddress, PublisherEntry, Refusal, Shard, ShardConfig, StartError,

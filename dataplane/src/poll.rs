@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use mstream_nic::port::BURST;
-use mstream_nic::{FrameQueue, Port};
+use mstream_nic::{Frame, FrameQueue, Port};
 use mstream_pmem::region::Region;
 
+use crate::cold::{ColdAnswer, ColdRequest};
 use crate::control::{Command, Reply};
 use crate::poll_times::PollTimes;
 use crate::shard::{Now, Shard};
@@ -93,6 +94,41 @@ impl Clock for TscClock {
     }
 }
 
+/// The way between a shard and the reader of its cold segments. Each queue has a place for every page that the shard
+/// has, so neither is ever full.
+#[derive(Clone, Debug)]
+pub struct ColdLink {
+    /// What the shard asks.
+    pub requests: Arc<ArrayQueue<ColdRequest>>,
+    /// What the reader answers.
+    pub answers: Arc<ArrayQueue<ColdAnswer>>,
+}
+
+impl ColdLink {
+    /// Queues for a shard with `pages` pages.
+    pub fn new(pages: usize) -> ColdLink {
+        let places = pages.max(1);
+        ColdLink {
+            requests: Arc::new(ArrayQueue::new(places)),
+            answers: Arc::new(ArrayQueue::new(places)),
+        }
+    }
+
+    #[inline]
+    fn exchange<R: Region, F: Frame>(&self, shard: &mut Shard<R, F>) {
+        // As with commands, looking is cheaper than popping.
+        if !self.answers.is_empty() {
+            while let Some(answer) = self.answers.pop() {
+                shard.cold_answer(answer);
+            }
+        }
+        while let Some(request) = shard.next_cold_request() {
+            let pushed = self.requests.push(request);
+            debug_assert!(pushed.is_ok(), "there are as many places as pages");
+        }
+    }
+}
+
 /// One shard, its ports and its clock.
 pub struct PollLoop<P: Port, R: Region, C: Clock> {
     ports: Vec<P>,
@@ -101,6 +137,7 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
     received: FrameQueue<P::Frame>,
     commands: Arc<ArrayQueue<Command>>,
     replies: Arc<ArrayQueue<Reply>>,
+    cold: Option<ColdLink>,
     status: Arc<Status>,
     published_ns: u64,
     times: PollTimes,
@@ -130,6 +167,7 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             received,
             commands,
             replies,
+            cold: None,
             status,
             published_ns: 0,
             times: PollTimes::default(),
@@ -138,6 +176,12 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         let now = this.clock.now();
         this.publish(now);
         this
+    }
+
+    /// With a reader of cold segments, for a shard that has pages for them.
+    pub fn with_cold(mut self, link: ColdLink) -> Self {
+        self.cold = Some(link);
+        self
     }
 
     /// The shard.
@@ -179,6 +223,9 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         // Looking is two loads; popping an empty queue is a fence as well.
         if !self.commands.is_empty() {
             self.take_commands(now);
+        }
+        if let Some(link) = &self.cold {
+            link.exchange(&mut self.shard);
         }
         let mut work = 0;
         for port in 0..self.ports.len() {

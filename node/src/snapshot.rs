@@ -218,5 +218,6 @@ fn stream_rules(rules: &Rules) -> StreamRules {
         max_block_bytes: rules.max_block_bytes,
         max_publications: rules.max_publications,
         max_subscriptions: rules.max_subscriptions,
+        cold: rules.cold,
     }
 }

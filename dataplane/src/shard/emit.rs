@@ -10,6 +10,7 @@ use mstream_wire::{
 };
 
 use super::deliver::give;
+use super::cold::earliest_offset;
 use super::publish::{Publication, owes as publication_owes};
 use super::session::{Address, Session, State, owes};
 use super::subscription::{Subscription, owes as subscription_owes};
@@ -215,7 +216,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     let (earliest, end) = match subscription.stream {
                         NONE => (0, 0),
                         stream => (
-                            wal.stream(StreamSlot(stream)).earliest_offset,
+                            earliest_offset(wal, streams, stream),
                             streams[stream].visible_end,
                         ),
                     };

@@ -53,6 +53,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 let next = subscription.next_in_session;
                 // Why one stopped is said again: the answer may have been lost.
                 let what = match subscription.pace {
+                    // Its answer comes first.
+                    Pace::Asking => {
+                        index = next;
+                        continue;
+                    }
                     Pace::Stopped if planted(Bug::StopNotRepeated) => 0,
                     Pace::Stopped => subscription_owes::SUBSCRIBED,
                     _ if planted(Bug::BeatsForgotten) => 0,

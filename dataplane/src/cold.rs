@@ -1,0 +1,62 @@
+//! Reading from cold segments: what a shard asks their reader, and what comes back. Plain values that travel over two
+//! bounded queues; the pages come from the shard and go back to it.
+
+use mstream_pmem::cold::{ColdFrom, ColdPage};
+
+/// What a shard wants read.
+#[derive(Debug)]
+pub struct ColdRequest {
+    /// Who asks: comes back with the answer.
+    pub asker: ColdAsker,
+    /// Id of the stream.
+    pub stream: u64,
+    /// Where to begin.
+    pub from: ColdFrom,
+    /// Where to put it.
+    pub page: ColdPage,
+}
+
+/// Who asked, by which an answer finds back. An answer that nobody waits for any more is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColdAsker {
+    /// Handle of the subscription.
+    pub(crate) subscription: u32,
+    /// Number of the request.
+    pub(crate) number: u64,
+    /// Place of the page among the shard's.
+    pub(crate) place: u32,
+}
+
+/// What came of a [`ColdRequest`].
+#[derive(Debug)]
+pub struct ColdAnswer {
+    /// As in the request.
+    pub asker: ColdAsker,
+    /// What was found.
+    pub found: ColdFound,
+    /// The page of the request, whatever was found.
+    pub page: ColdPage,
+}
+
+/// What a reader of cold segments found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColdFound {
+    /// It stands in the page.
+    Page,
+    /// There is nothing: the stream's cold segments end before that.
+    Nothing,
+    /// Damage: offsets from where the read was to begin up to `to` cannot be read.
+    Damaged {
+        /// Offset behind them.
+        to: u64,
+    },
+    /// It could not be read, for a reason that has nothing to do with the place.
+    Failed,
+}
+
+impl ColdRequest {
+    /// The request's answer.
+    pub fn answer(self, found: ColdFound) -> ColdAnswer {
+        ColdAnswer { asker: self.asker, found, page: self.page }
+    }
+}
