@@ -10,6 +10,7 @@ mod any;
 mod append;
 #[expect(unsafe_code, reason = "checksums by the processor's instruction")]
 mod checks;
+pub mod cold;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
 mod device;
