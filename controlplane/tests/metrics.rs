@@ -63,6 +63,13 @@ fn snapshot() -> v1::Status {
         required_level: v1::Level::Process.into(),
         missing: Vec::new(),
         missing_messages: 17,
+        cold: Some(v1::Cold {
+            dir: "/cold".to_string(),
+            level: v1::Level::MediaSync.into(),
+            condition: "full".to_string(),
+            positions: vec![number("files", 41), number("lag_ms", 42)],
+            counters: vec![number("reads", 43)],
+        }),
     };
     v1::Status {
         node_id: 9,
