@@ -115,9 +115,14 @@ impl ColdLink {
     }
 
     #[inline]
-    fn exchange<R: Region, F: Frame>(&self, shard: &mut Shard<R, F>) {
-        // As with commands, looking is cheaper than popping.
-        if !self.answers.is_empty() {
+    fn exchange<R: Region, F: Frame>(
+        &self,
+        shard: &mut Shard<R, F>,
+        commands: &ArrayQueue<Command>,
+    ) {
+        // As with commands, looking is cheaper than popping. What ranges changed before an answer was made is taken
+        // into account first.
+        if !self.answers.is_empty() && commands.is_empty() {
             while let Some(answer) = self.answers.pop() {
                 shard.cold_answer(answer);
             }
@@ -225,7 +230,7 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             self.take_commands(now);
         }
         if let Some(link) = &self.cold {
-            link.exchange(&mut self.shard);
+            link.exchange(&mut self.shard, &self.commands);
         }
         let mut work = 0;
         for port in 0..self.ports.len() {

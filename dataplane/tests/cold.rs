@@ -451,6 +451,18 @@ fn what_retention_took_is_gone_and_what_cannot_be_read_is_said() {
     let all = offsets(&other);
     assert_eq!((all[0], all[1].0), ((200, 230, Skip::DAMAGED), 230));
     assert_eq!(all.last().map(|last| last.1), Some(800));
+    // What was lost before it was copied is said as such.
+    cold.records.retain(|(header, _)| !(300..310).contains(&header.offset.get()));
+    let mut reader = Client::new(1005);
+    world.open(&mut reader);
+    subscribe(&mut world, &mut reader, 1, (2, 300));
+    let mut request = world.shard.next_cold_request().expect("asked");
+    request.page.begin(STREAM, 310);
+    request.page.speak_to(310);
+    world.shard.cold_answer(request.answer(ColdFound::Page));
+    run(&mut world, &cold, &mut [&mut reader]);
+    assert_eq!(offsets(&reader)[0], (300, 310, Skip::LOST));
+    assert_eq!(offsets(&reader).last().map(|last| last.1), Some(800));
     // A medium that cannot be read at all stops the reader.
     let mut third = Client::new(1004);
     world.open(&mut third);
@@ -461,14 +473,4 @@ fn what_retention_took_is_gone_and_what_cannot_be_read_is_said() {
     let said = third.subscribed.last().expect("told");
     assert_eq!((said.code.get(), said.start.get()), (Code::LogDamaged as u16, 200));
     assert_eq!(world.shard.cold_readers(), (0, 0));
-}
-
-#[test]
-fn a_log_that_lost_its_end_goes_on_behind_what_cold_segments_hold() {
-    let mut world = with_cold(world(1), 1, ColdRange { earliest: 0, end: 70 });
-    let mut publisher = Publisher::open(&mut world, 1001, 1);
-    assert_eq!(positions(&mut world).visible_end, 70);
-    publisher.publish(&mut world, 1);
-    let row = positions(&mut world);
-    assert_eq!((row.earliest_offset, row.next_offset, row.visible_end), (0, 71, 71));
 }

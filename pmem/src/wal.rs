@@ -400,18 +400,6 @@ impl<R: Region> Wal<R> {
         &self.tables.streams[slot.0 as usize]
     }
 
-    /// Lets a stream go on from `offset` at least: for starts of a log that lost its end, when what was at these
-    /// offsets is kept elsewhere. The log holds none of what lies between.
-    pub fn go_on_from(&mut self, slot: StreamSlot, offset: u64) {
-        let state = &mut self.tables.streams[slot.0 as usize];
-        if state.next_offset < offset {
-            state.next_offset = offset;
-            if state.entries.is_empty() {
-                state.earliest_offset = offset;
-            }
-        }
-    }
-
     /// The stream with this id, if the log knows it.
     pub fn stream_by_id(&self, id: u64) -> Option<StreamState> {
         self.tables.stream_slot(id).map(|slot| self.tables.streams[slot.0 as usize])

@@ -67,8 +67,7 @@ pub(crate) fn earliest_offset<R: Region>(wal: &Wal<R>, streams: &Streams, stream
 }
 
 impl<R: Region, F: Frame> Shard<R, F> {
-    /// Gives the shard its pages for cold segments, and what these hold at the start. A stream of which they hold more
-    /// than a log that lost its end goes on behind that: no offset is given out twice.
+    /// Gives the shard its pages for cold segments, and what these hold at the start.
     pub fn with_cold(
         mut self,
         pages: Vec<ColdPage>,
@@ -77,11 +76,6 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.cold = Cold::new(pages, self.limits.subscriptions);
         for (id, range) in ranges {
             self.set_cold_range(id, range);
-            if let Some(index) = self.find_stream(id, b"").filter(|_| id != 0) {
-                self.wal.go_on_from(StreamSlot(index), range.end);
-                self.streams[index].visible_end =
-                    self.wal.stream(StreamSlot(index)).next_offset;
-            }
         }
         self
     }
@@ -180,14 +174,19 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return;
         }
         let next = subscription.next;
-        let cold_end = self.streams[stream].cold.end;
+        let cold = self.streams[stream].cold;
         match found {
             ColdFound::Page if from <= next && next < end => subscription.page = place,
-            ColdFound::Damaged { to } if next < to => subscription.damaged_to = to,
-            // Behind what there is: the log has it, or nobody.
-            ColdFound::Nothing | ColdFound::Damaged { .. } => subscription.damaged_to = cold_end,
-            // What was there went meanwhile.
+            // Not retention took it: that would have been told before.
+            ColdFound::Page if cold.earliest <= next && next < from => {
+                subscription.hole = (from, Skip::LOST);
+            }
             ColdFound::Page => return self.stop_cold(index, place, Code::OffsetGone, from),
+            ColdFound::Damaged { to } if next < to => subscription.hole = (to, Skip::DAMAGED),
+            // Behind what there is: the log has it, or nobody.
+            ColdFound::Nothing | ColdFound::Damaged { .. } => {
+                subscription.hole = (cold.end, Skip::DAMAGED);
+            }
             ColdFound::Failed => return self.stop_cold(index, place, Code::LogDamaged, next),
         }
         if subscription.page == NONE {

@@ -163,8 +163,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return false;
         }
         let (stream, next) = (subscription.stream, subscription.next);
-        let damaged = next < subscription.damaged_to;
-        if self.cold.page(subscription.page, next).is_none() && !damaged {
+        let (hole_end, reason) = subscription.hole;
+        if self.cold.page(subscription.page, next).is_none() && next >= hole_end {
             let hot = self.wal.stream(slot_of_stream).earliest_offset;
             self.leave_cold(index);
             if next < hot && !self.turn_to_cold(index, stream, next) {
@@ -194,9 +194,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let mut next = subscription.next;
         let to = visible_end.min(subscription.limit);
         let (mut in_log, mut from_cold) = (true, false);
-        if damaged {
-            let end = subscription.damaged_to.min(visible_end);
-            writer.skip(&skip(handle.0, next, end, Skip::DAMAGED));
+        if next < hole_end {
+            let end = hole_end.min(visible_end);
+            writer.skip(&skip(handle.0, next, end, reason));
             (next, in_log) = (end, false);
         } else if let Some(page) = self.cold.page(subscription.page, next) {
             (next, in_log) = (fill_from_page(&mut writer, page, handle.0, next, to), false);

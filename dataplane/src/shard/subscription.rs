@@ -62,8 +62,8 @@ pub(crate) struct Subscription {
     pub(crate) cold_number: u64,
     /// What it wants of cold segments.
     pub(crate) cold_from: ColdFrom,
-    /// Offsets below this one that it has not got yet cannot be read.
-    pub(crate) damaged_to: u64,
+    /// Offsets below this one that it was not sent yet have no content in cold segments, and why.
+    pub(crate) hole: (u64, u16),
     pub(crate) next_owed: u32,
     pub(crate) next_in_session: u32,
     pub(crate) next_in_stream: u32,
@@ -153,7 +153,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if !planted(Bug::AnswerOfOldRequest) || subscription.pace == Pace::Stopped {
             subscription.next = start;
         }
-        subscription.damaged_to = 0;
+        subscription.hole = (0, 0);
         subscription.limit = start.saturating_add(subscription.limit);
         subscription.pace = if code == Code::Ok { Pace::Behind } else { Pace::Stopped };
         self.list_behind(index);
@@ -259,7 +259,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             cold_listed: false,
             cold_number: 0,
             cold_from: ColdFrom::Offset(0),
-            damaged_to: 0,
+            hole: (0, 0),
             next_owed: NONE,
             next_in_session: self.sessions[session].subscriptions,
             next_in_stream: self.streams[stream].subscriptions,
