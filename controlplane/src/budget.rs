@@ -160,7 +160,7 @@ impl Budget {
         }
         // A shard's own, and one that syncs its log.
         let per_shard = 1 + u64::from(config.wal.sync.is_some());
-        let threads = config.shards.len() as u64 * per_shard + 3;
+        let threads = config.shards.len() as u64 * per_shard + 4;
         add("threads".to_string(), threads * THREAD_BYTES);
         if config.uses_dpdk() {
             // Whether they are huge is found out when DPDK starts; small ones always will do.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use mstream_nic::Peer;
 use mstream_pmem::region::Level;
+use mstream_pmem::sealed::Sealed;
 use mstream_pmem::wal::TableFull;
 
 use crate::shard::{PublisherEntry, StreamEntry};
@@ -19,6 +20,8 @@ pub const REPORT_ROWS: usize = 64;
 pub enum Command {
     /// A segment slot was prepared and may be used. Not answered.
     SlotReady(u32),
+    /// A sealed segment was read and may be recycled. Not answered.
+    SegmentRead(Sealed),
     /// Takes a stream on. The catalogue holds it durably before this is sent.
     CreateStream {
         /// Comes back with the reply.

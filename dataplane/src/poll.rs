@@ -9,6 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use mstream_nic::port::BURST;
 use mstream_nic::{FrameQueue, Port};
 use mstream_pmem::region::Region;
+use mstream_pmem::sealed::Sealed;
 
 use crate::control::{Command, Reply};
 use crate::poll_times::PollTimes;
@@ -102,6 +103,8 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
     commands: Arc<ArrayQueue<Command>>,
     replies: Arc<ArrayQueue<Reply>>,
     status: Arc<Status>,
+    /// Where sealed segments are lent to, if anywhere.
+    sealed: Option<Arc<ArrayQueue<Sealed>>>,
     published_ns: u64,
     times: PollTimes,
     /// When the last poll began, if it carried messages.
@@ -131,6 +134,7 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             commands,
             replies,
             status,
+            sealed: None,
             published_ns: 0,
             times: PollTimes::default(),
             carried_ns: None,
@@ -138,6 +142,12 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         let now = this.clock.now();
         this.publish(now);
         this
+    }
+
+    /// The same loop, which puts the log's sealed segments into `sealed` as far as there is room, one a poll. They come
+    /// back with [`Command::SegmentRead`]. Nobody else puts anything there.
+    pub fn lending_to(self, sealed: Arc<ArrayQueue<Sealed>>) -> Self {
+        PollLoop { sealed: Some(sealed), ..self }
     }
 
     /// The shard.
@@ -198,6 +208,9 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         for port in &mut self.ports {
             port.flush();
         }
+        if self.shard.wal().has_sealed() {
+            self.lend();
+        }
         if now.mono_ns >= self.published_ns + PUBLISH_NS {
             self.publish(now);
         }
@@ -222,6 +235,15 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             if last {
                 return;
             }
+        }
+    }
+
+    #[cold]
+    fn lend(&mut self) {
+        let Some(queue) = self.sealed.as_ref().filter(|queue| !queue.is_full()) else { return };
+        if let Some(sealed) = self.shard.wal_mut().next_sealed() {
+            let pushed = queue.push(sealed);
+            debug_assert!(pushed.is_ok(), "only the shard puts segments into the queue");
         }
     }
 

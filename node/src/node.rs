@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::admin::Errors;
 use mstream_controlplane::catalogue::Keeper;
-use mstream_controlplane::{Config, Housekeeper};
+use mstream_controlplane::{Config, Housekeeper, SealedReader};
 use mstream_dataplane::{Clock, Limits, ShardConfig, Status, TscClock};
 use mstream_nic::memif::Listener;
 use mstream_nic_dpdk::Eal;
@@ -26,7 +26,7 @@ use crate::ports::{PortSeed, start_dpdk};
 use crate::probe::PortProbe;
 use crate::shard::{Event, Job, Plan, ShardJob, idle};
 use crate::starting::Starting;
-use crate::supply::Supplied;
+use crate::supply::{LENT, Lends, Supplied};
 use crate::{Failure, catalogue, log, report, thread};
 
 /// A shard as the control thread sees it.
@@ -78,14 +78,14 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
         say(&format!("mstreamd: admin {}", bound.address));
     }
     let errors = Arc::new(Errors::default());
-    let Opened { jobs, supplies, watched, held } = match echo {
+    let Opened { jobs, supplies, lenders, watched, held } = match echo {
         true => Opened::echo(config),
         false => Opened::shards(config, &mut clock, &starting)?,
     };
     starting.stage("opening the ports");
     let eal = start_dpdk(config)?.map(Arc::new);
     let (mut threads, mut events) = Threads::new();
-    let started = threads.start(config, jobs, supplies, eal.as_ref());
+    let started = threads.start(config, jobs, supplies, lenders, eal.as_ref());
     starting.stage("making the shards' tables");
     let ran = match started {
         Ok(()) => match until_polling(config.shards.len(), &mut signals, &mut events).await {
@@ -141,6 +141,7 @@ type Supplies = Vec<(Preparer, Supplied)>;
 struct Opened {
     jobs: Vec<Job>,
     supplies: Supplies,
+    lenders: Vec<Lends>,
     watched: Vec<Watched>,
     /// `None` for an echo, which has no log.
     held: Option<Held>,
@@ -156,7 +157,8 @@ struct Held {
 impl Opened {
     fn echo(config: &Config) -> Opened {
         let jobs = config.shards.iter().map(|_| Job::Echo).collect();
-        Opened { jobs, supplies: Vec::new(), watched: Vec::new(), held: None }
+        let (supplies, lenders, watched) = (Vec::new(), Vec::new(), Vec::new());
+        Opened { jobs, supplies, lenders, watched, held: None }
     }
 
     /// Opens all logs and the catalogue, and makes what the shards' threads need.
@@ -178,6 +180,7 @@ impl Opened {
         let known: Vec<u64> = logs.iter().flat_map(|(wal, _)| wal.stream_ids()).collect();
         let opened = catalogue::open(config, levels, &known, time_ns)?;
         let (mut jobs, mut supplies, mut watched) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lenders = Vec::new();
         for (number, (shard, (wal, preparer))) in config.shards.iter().zip(logs).enumerate() {
             let status = Arc::new(Status::new(shard.ports.len()));
             let commands = Arc::new(ArrayQueue::new(QUEUE));
@@ -188,16 +191,18 @@ impl Opened {
             let link = Arc::new(Link::new(number as u32, ports.clone(), to, from));
             let lack = Lack::new(wal.fault(), &missing[number], &opened.keeper);
             watched.push(Watched { status: Arc::clone(&status), ports, link, lack });
+            let sealed = Arc::new(ArrayQueue::new(LENT));
+            lenders.push(Lends::new(Arc::clone(&sealed), Arc::clone(&commands)));
             supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
             let config = shard_config(config, number, &opened.keeper)?;
             let clock = clock.clone();
-            let job = ShardJob { config, wal, clock, commands, replies, status };
+            let job = ShardJob { config, wal, clock, commands, replies, status, sealed };
             jobs.push(Job::Shard(Box::new(job)));
         }
         let catalogue::Opened { keeper, lock: catalogue_lock } = opened;
         let keeper = Arc::new(keeper);
         let held = Some(Held { keeper, _catalogue_lock: catalogue_lock, _lock: lock });
-        Ok(Opened { jobs, supplies, watched, held })
+        Ok(Opened { jobs, supplies, lenders, watched, held })
     }
 }
 
@@ -268,6 +273,7 @@ impl Threads {
         config: &Config,
         jobs: Vec<Job>,
         supplies: Supplies,
+        lenders: Vec<Lends>,
         eal: Option<&Arc<Eal>>,
     ) -> Result<(), Failure> {
         let control_core = config.node.control_core;
@@ -307,6 +313,13 @@ impl Threads {
             // Where the control thread is, a helper may be: its core was pinned to before.
             if thread::pin(control_core).is_ok() && thread::block_signals().is_ok() {
                 keeper.run(&stop);
+            }
+        })?);
+        let stop = Arc::clone(&self.stop_helpers);
+        let mut reader = SealedReader::new(lenders, Vec::new());
+        self.helpers.push(spawn("sealed".to_string(), move || {
+            if thread::pin(control_core).is_ok() && thread::block_signals().is_ok() {
+                reader.run(&stop);
             }
         })?);
         Ok(())

@@ -12,6 +12,7 @@ use mstream_dataplane::{
 use mstream_nic::Port;
 use mstream_nic_dpdk::Eal;
 use mstream_pmem::AnyRegion;
+use mstream_pmem::sealed::Sealed;
 use mstream_pmem::wal::Wal;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -74,6 +75,8 @@ pub(crate) struct ShardJob {
     pub(crate) replies: Arc<ArrayQueue<Reply>>,
     /// Where it publishes counters and positions.
     pub(crate) status: Arc<Status>,
+    /// Where it lends sealed segments to.
+    pub(crate) sealed: Arc<ArrayQueue<Sealed>>,
 }
 
 /// The data plane's word for `idle`.
@@ -134,11 +137,12 @@ struct Polled {
 impl PortUser for Polled {
     fn use_ports<P: Port>(self, ports: Vec<P>, opened: Vec<Opened>) -> Result<Vec<P>, Failure> {
         let Polled { job, idle, stop, events } = self;
-        let ShardJob { config, wal, mut clock, commands, replies, status } = job;
+        let ShardJob { config, wal, mut clock, commands, replies, status, sealed } = job;
         let config =
             ShardConfig { ports: opened.into_iter().map(|port| port.address).collect(), ..config };
         let shard = Shard::new(config, wal, clock.now()).map_err(|full| full.to_string())?;
-        let mut polled = PollLoop::new(ports, shard, clock, commands, replies, status);
+        let mut polled =
+            PollLoop::new(ports, shard, clock, commands, replies, status).lending_to(sealed);
         let _ = events.send(Event::Polling);
         poll_until(&stop, idle, || polled.poll());
         // What was received stands behind a barrier after this; only then is it acknowledged.

@@ -8,8 +8,9 @@ use crate::format::RecordFields;
 use crate::format::{Kind, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, record_bytes};
 use crate::planted::{Bug, planted};
 use crate::region::Region;
+use crate::sealed::SegmentGap;
 use crate::tables::StreamSlot;
-use crate::wal::{Record, RecordAt, TableFull, Wal};
+use crate::wal::{Record, RecordAt, Segment, TableFull, Wal};
 
 /// The bit that marks ids of anonymous publishers: their state is not kept.
 pub(crate) const ANONYMOUS: u64 = 1 << 63;
@@ -92,7 +93,8 @@ impl<R: Region> Wal<R> {
             let target = self.config.ready_segments + self.reserve;
             let short = self.slots_ready() < target && !self.grows();
             // The newest segment is being written to.
-            if !(short || self.index.is_short()) || self.segments.len() < 2 {
+            if !(short || self.index.is_short()) || self.segments.len() < 2 || self.segments[0].lent
+            {
                 return;
             }
             let slot = self.segments[0].slot;
@@ -108,7 +110,7 @@ impl<R: Region> Wal<R> {
             Retire::Idle => {}
             Retire::Walking(mut address) => {
                 for _ in 0..records {
-                    address = self.behind_gap(address);
+                    address = self.behind_gap(&segment, address);
                     if address >= segment.end {
                         self.retire = Retire::Wiping { copies: 0, written: self.written };
                         return;
@@ -191,10 +193,12 @@ impl<R: Region> Wal<R> {
         Some(next)
     }
 
-    /// `address`, or the end of the gap that begins there.
-    fn behind_gap(&self, address: u64) -> u64 {
-        let begins = |(from, _): &&(u64, u64)| *from == address;
-        self.gaps.iter().find(begins).map_or(address, |(_, to)| *to)
+    /// `address` in the segment, or the end of the gap that begins there.
+    fn behind_gap(&self, segment: &Segment, address: u64) -> u64 {
+        let base = self.base(segment.slot);
+        let begins =
+            |gap: &&SegmentGap| gap.sequence == segment.sequence && base + gap.from == address;
+        self.gaps.iter().find(begins).map_or(address, |gap| base + gap.to)
     }
 
     fn drop_front(&mut self, stream: StreamSlot, at: RecordAt) {
