@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use mstream_nic::Peer;
 use mstream_pmem::cold::ColdRange;
 use mstream_pmem::region::Level;
+use mstream_pmem::sealed::Sealed;
 use mstream_pmem::wal::TableFull;
 
 use crate::shard::{PublisherEntry, StreamEntry};
@@ -27,6 +28,8 @@ pub enum Command {
         /// What they hold now.
         range: ColdRange,
     },
+    /// A sealed segment was read and may be recycled. Not answered.
+    SegmentRead(Sealed),
     /// Takes a stream on. The catalogue holds it durably before this is sent.
     CreateStream {
         /// Comes back with the reply.

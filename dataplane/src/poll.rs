@@ -9,6 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use mstream_nic::port::BURST;
 use mstream_nic::{Frame, FrameQueue, Port};
 use mstream_pmem::region::Region;
+use mstream_pmem::sealed::Sealed;
 
 use crate::cold::{ColdAnswer, ColdRequest};
 use crate::control::{Command, Reply};
@@ -144,6 +145,8 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
     replies: Arc<ArrayQueue<Reply>>,
     cold: Option<ColdLink>,
     status: Arc<Status>,
+    /// Where sealed segments are lent to, if anywhere.
+    sealed: Option<Arc<ArrayQueue<Sealed>>>,
     published_ns: u64,
     times: PollTimes,
     /// When the last poll began, if it carried messages.
@@ -174,6 +177,7 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             replies,
             cold: None,
             status,
+            sealed: None,
             published_ns: 0,
             times: PollTimes::default(),
             carried_ns: None,
@@ -187,6 +191,12 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
     pub fn with_cold(mut self, link: ColdLink) -> Self {
         self.cold = Some(link);
         self
+    }
+
+    /// The same loop, which puts the log's sealed segments into `sealed` as far as there is room, one a poll. They come
+    /// back with [`Command::SegmentRead`]. Nobody else puts anything there.
+    pub fn lending_to(self, sealed: Arc<ArrayQueue<Sealed>>) -> Self {
+        PollLoop { sealed: Some(sealed), ..self }
     }
 
     /// The shard.
@@ -250,6 +260,9 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         for port in &mut self.ports {
             port.flush();
         }
+        if self.shard.wal().has_sealed() {
+            self.lend();
+        }
         if now.mono_ns >= self.published_ns + PUBLISH_NS {
             self.publish(now);
         }
@@ -274,6 +287,15 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             if last {
                 return;
             }
+        }
+    }
+
+    #[cold]
+    fn lend(&mut self) {
+        let Some(queue) = self.sealed.as_ref().filter(|queue| !queue.is_full()) else { return };
+        if let Some(sealed) = self.shard.wal_mut().next_sealed() {
+            let pushed = queue.push(sealed);
+            debug_assert!(pushed.is_ok(), "only the shard puts segments into the queue");
         }
     }
 

@@ -10,6 +10,7 @@ use mstream_controlplane::catalogue::{Publisher, Rules, Stream, Watermark};
 use mstream_controlplane::config::Port;
 use mstream_dataplane::{PollTimes, Status, StreamEntry, StreamRules};
 
+use crate::cold::Cells;
 use crate::link::Link;
 use crate::node::Watched;
 use crate::placement::Finding;
@@ -34,6 +35,8 @@ struct Seen {
     probes: Arc<Vec<PortProbe>>,
     /// Why its log takes nothing; empty if it does.
     fault: String,
+    /// Its cold segments.
+    cold: Arc<Cells>,
 }
 
 impl Node {
@@ -81,7 +84,8 @@ impl Node {
             .map(|(shard, probes)| {
                 let (status, link) = (Arc::clone(&shard.status), Arc::clone(&shard.link));
                 let fault = shard.lack.condition.clone();
-                Seen { status, link, probes: Arc::clone(probes), fault }
+                let cold = Arc::clone(&shard.cold);
+                Seen { status, link, probes: Arc::clone(probes), fault, cold }
             })
             .collect();
         Node { fixed, shards, ready }
@@ -131,6 +135,7 @@ impl Shards for Node {
         status.ready = self.ready.load(Ordering::Relaxed);
         for (shard, seen) in status.shards.iter_mut().zip(&self.shards) {
             fill(shard, &seen.status, &seen.fault);
+            shard.cold = Some(seen.cold.told());
             for (port, probe) in shard.ports.iter_mut().zip(seen.probes.iter()) {
                 probe.fill(port);
             }

@@ -292,8 +292,7 @@ fn cold_text(cold: &Cold) -> String {
     }
     if files > 0 || number(&cold.counters, "copied_bytes") > 0 {
         text.push_str(&format!(
-            "\n  cold segments: {} of {} in {} of {}, level {}, {} to copy",
-            counted(number(&cold.positions, "records"), "record"),
+            "\n  cold segments: {} in {} of {}, level {}, {} to copy",
             counted(number(&cold.positions, "streams"), "stream"),
             counted(files, "file"),
             output::bytes(number(&cold.positions, "file_bytes")),

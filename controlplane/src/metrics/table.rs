@@ -255,12 +255,6 @@ pub const METRICS: &[Metric] = &[
          amplification.",
     ),
     cold(
-        "mstream_shard_cold_records",
-        Kind::Gauge,
-        "records",
-        "Records in cold segments that readers can get.",
-    ),
-    cold(
         "mstream_shard_cold_streams",
         Kind::Gauge,
         "streams",

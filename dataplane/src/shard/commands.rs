@@ -30,6 +30,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 self.set_cold_range(stream, range);
                 return None;
             }
+            Command::SegmentRead(sealed) => {
+                self.wal.give_back(sealed);
+                return None;
+            }
             Command::CreateStream { request, entry } => {
                 let (result, spare) = self.create_stream(entry);
                 Reply::StreamCreated { request, result, spare }

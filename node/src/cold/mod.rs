@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use mstream_controlplane::Config;
 use mstream_controlplane::catalogue::{Keeper, StreamKey};
+use mstream_dataplane::Now;
 use mstream_pmem::AnyRegion;
-use mstream_pmem::cold::{ColdDisk, ColdError, ColdStore, DirDisk, Keep, cold_level};
+use mstream_pmem::cold::{
+    ColdDisk, ColdError, ColdPage, ColdStore, DirDisk, Keep, cold_level,
+};
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::Wal;
 
@@ -17,41 +20,95 @@ pub(crate) use worker::{Queues, Worker};
 
 use crate::Failure;
 use crate::placement::Finding;
+use crate::shard::Cold;
 
-/// Opens the cold segments of shard `number`, whose log is `wal`: what they hold beyond a log that lost its end goes.
-pub(crate) fn open(
-    config: &Config,
-    number: usize,
-    wal: &Wal<AnyRegion>,
-) -> Result<ColdStore<DirDisk>, Failure> {
-    let dir = config.cold_dir(number);
-    let failed = |reason: String| format!("cold segments in {}: {reason}", dir.display());
-    let disk = DirDisk::open(&dir, config.wal.trust_host_pmem)
-        .map_err(|error| failed(error.to_string()))?;
-    too_weak(disk.level(), wal.level()).map_or(Ok(()), |reason| Err(failed(reason)))?;
-    let shard = number as u32;
-    let refused = |error: ColdError| match error {
-        ColdError::OtherLog { .. } => failed(format!(
-            "{error}; move them away, or name another directory with [cold] dir"
-        )),
-        _ => failed(error.to_string()),
-    };
-    let mut store = ColdStore::open(disk, wal.log_id(), shard).map_err(refused)?;
-    if wal.fault().is_some() {
-        // Nothing goes on: nothing can contradict what is held.
-        return Ok(store);
+/// What is known when the cold segments of a shard are opened.
+pub(crate) struct Start<'a> {
+    pub(crate) config: &'a Config,
+    /// Number of the shard.
+    pub(crate) number: usize,
+    pub(crate) streams: &'a Arc<Keeper>,
+    pub(crate) now: Now,
+}
+
+/// Opened cold segments of a shard.
+pub(crate) struct Opened {
+    pub(crate) worker: Worker<DirDisk>,
+    pub(crate) cells: Arc<Cells>,
+    /// What the shard needs.
+    pub(crate) cold: Cold,
+}
+
+impl Start<'_> {
+    /// Opens the cold segments of the shard whose log is `wal`, and copies what a log that has too few free segments
+    /// is to recycle before it takes anything.
+    pub(crate) fn open(
+        &self,
+        wal: &mut Wal<AnyRegion>,
+        queues: Queues,
+    ) -> Result<Opened, Failure> {
+        let settings = &self.config.cold;
+        let dir = self.config.cold_dir(self.number);
+        let failed = |reason: String| format!("cold segments in {}: {reason}", dir.display());
+        let disk = DirDisk::open(&dir, self.config.wal.trust_host_pmem)
+            .map_err(|error| failed(error.to_string()))?;
+        let level = disk.level();
+        too_weak(level, wal.level()).map_or(Ok(()), |reason| Err(failed(reason)))?;
+        let refused = |error: ColdError| match error {
+            ColdError::OtherLog { .. } => failed(format!(
+                "{error}; move them away, or name another directory with [cold] dir"
+            )),
+            _ => failed(error.to_string()),
+        };
+        let shard = self.number as u32;
+        let mut store = ColdStore::open(disk, wal.log_id(), shard).map_err(refused)?;
+        // A log that takes nothing goes on with nothing that could contradict what is held.
+        if wal.fault().is_none() {
+            wal.accepted_holes().for_each(|hole| store.accept(hole));
+            let (newest, next_lsn) = wal.starts_behind();
+            if store.settle(newest, next_lsn).map_err(refused)? {
+                let dir = dir.display();
+                tracing::warn!(shard, "cold segments in {dir}: what the log lost of them is gone");
+            }
+        }
+        self.make_room(wal, &mut store, &queues);
+        let cold = Cold {
+            link: queues.link.clone(),
+            pages: (0..settings.read_buffers)
+                .map(|_| ColdPage::new(settings.read_buffer_bytes))
+                .collect(),
+            ranges: store.ranges().collect(),
+        };
+        let cells = Arc::new(Cells::new(dir, level));
+        let streams = Arc::clone(self.streams);
+        let rate = settings.bandwidth_bytes_per_second;
+        let to_worker = Arc::clone(&cells);
+        let worker = Worker::new(shard, store, streams, queues, rate, to_worker, self.now);
+        Ok(Opened { worker, cells, cold })
     }
-    for hole in wal.accepted_holes() {
-        store.accept(*hole);
+
+    fn make_room(
+        &self,
+        wal: &mut Wal<AnyRegion>,
+        store: &mut ColdStore<DirDisk>,
+        queues: &Queues,
+    ) {
+        let shard = self.number as u32;
+        let keep = |stream| kept(self.streams, shard, stream);
+        while wal.is_short_of_segments()
+            && let Some(sealed) = wal.next_sealed()
+        {
+            let (sequence, end) = (sealed.sequence(), sealed.end());
+            if let Err(error) = store.copy(sequence, sealed.bytes(), end, &keep) {
+                tracing::error!(shard, "copying to cold segments: {error}");
+                // The worker goes on trying: its queue is empty, and takes this.
+                let _ = queues.sealed.push(sealed);
+                return;
+            }
+            wal.give_back(sealed);
+            wal.refill_reserve();
+        }
     }
-    if store.settle(wal.newest_sequence(), wal.first_lsn_of_start()).map_err(refused)? {
-        tracing::warn!(
-            shard = number,
-            "cold segments in {}: what they held of a part of the log that was lost is given up",
-            dir.display()
-        );
-    }
-    Ok(store)
 }
 
 /// Why cold segments of level `found` are not enough beside a log of level `log`.
@@ -88,31 +145,6 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
         finding(too_weak(found, log)?)
     };
     (0..config.shards.len()).filter_map(of).collect()
-}
-
-/// Copies sealed segments of a log that has too few free ones to start with, so that these can be recycled.
-pub(crate) fn make_room(
-    number: usize,
-    wal: &mut Wal<AnyRegion>,
-    store: &mut ColdStore<DirDisk>,
-    streams: &Keeper,
-) {
-    while wal.needs_room() {
-        let Some(sealed) = wal.next_sealed() else { return };
-        let copied = store.copy(sealed.sequence(), sealed.bytes(), sealed.end(), &|stream| {
-            kept(streams, number as u32, stream)
-        });
-        match copied {
-            Ok(()) => wal.give_back(sealed),
-            Err(error) => {
-                // The worker goes on trying.
-                tracing::error!(shard = number, "copying to cold segments: {error}");
-                wal.keep_for_later(sealed);
-                return;
-            }
-        }
-        wal.refill_reserve();
-    }
 }
 
 /// What stream `id` of shard `shard` wants kept in cold segments.

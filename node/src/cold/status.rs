@@ -30,11 +30,10 @@ impl Work {
 }
 
 /// Numbers that rise and fall, and counts, in the order of [`Cells`]' arrays.
-const POSITIONS: [&str; 8] = [
+const POSITIONS: [&str; 7] = [
     "files",
     "file_bytes",
     "live_bytes",
-    "records",
     "streams",
     "copied_segment",
     "waiting_segments",
@@ -83,7 +82,6 @@ impl Cells {
             stats.files,
             stats.file_bytes,
             stats.live_bytes,
-            stats.records,
             stats.streams,
             copied,
         ];
@@ -93,8 +91,8 @@ impl Cells {
     }
 
     pub(super) fn set_waiting(&self, segments: u64, lag_ms: u64) {
-        self.positions[6].store(segments, Ordering::Relaxed);
-        self.positions[7].store(lag_ms, Ordering::Relaxed);
+        self.positions[5].store(segments, Ordering::Relaxed);
+        self.positions[6].store(lag_ms, Ordering::Relaxed);
     }
 
     /// Notes what stands in the way, or that nothing does any more. True if that is news.

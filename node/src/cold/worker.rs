@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::catalogue::Keeper;
-use mstream_controlplane::catalogue::StreamKey;
 use mstream_dataplane::{Clock, ColdFound, ColdLink, Command, Now, TscClock};
 use mstream_pmem::cold::{
     Bandwidth, ColdDisk, ColdError, ColdFrom, ColdPage, ColdRange, ColdStore,
@@ -68,6 +67,8 @@ pub(crate) struct Worker<D: ColdDisk> {
     maintain_ns: u64,
     /// A sync failed: nothing is written any more.
     poisoned: bool,
+    /// A place was damaged when it was read: it stays so.
+    damaged: bool,
 }
 
 impl<D: ColdDisk> Worker<D> {
@@ -98,6 +99,7 @@ impl<D: ColdDisk> Worker<D> {
             copy_ns: 0,
             maintain_ns: 0,
             poisoned: false,
+            damaged: false,
         };
         worker.publish(now);
         worker
@@ -152,11 +154,18 @@ impl<D: ColdDisk> Worker<D> {
     fn read(&mut self, stream: u64, from: ColdFrom, page: &mut ColdPage) -> ColdFound {
         self.cells.count(Count::Reads, 1);
         match self.store.read(stream, from, page) {
-            Ok(true) => ColdFound::Page,
-            Ok(false) => ColdFound::Nothing,
+            Ok(found) => {
+                if !self.damaged {
+                    self.mended(Work::Reading);
+                }
+                if found { ColdFound::Page } else { ColdFound::Nothing }
+            }
             Err(error) => {
                 let found = match &error {
-                    ColdError::Damaged { lost: Some((_, to)), .. } => ColdFound::Damaged { to: *to },
+                    ColdError::Damaged { lost: Some((_, to)), .. } => {
+                        self.damaged = true;
+                        ColdFound::Damaged { to: *to }
+                    }
                     _ => ColdFound::Failed,
                 };
                 self.failed(Work::Reading, &error);
@@ -245,7 +254,6 @@ impl<D: ColdDisk> Worker<D> {
         if allowed < LEAST_STEP_BYTES || (self.waits.is_some() && now.mono_ns >= self.copy_ns) {
             return false;
         }
-        self.forget_deleted();
         let (streams, shard) = (&self.streams, self.shard);
         let keep = |stream| kept(streams, shard, stream);
         match self.store.maintain(now.wall_ns, &keep, allowed) {
@@ -263,16 +271,6 @@ impl<D: ColdDisk> Worker<D> {
                 self.note_ranges();
                 false
             }
-        }
-    }
-
-    fn forget_deleted(&mut self) {
-        let held = |stream: &u64| {
-            self.streams.read(|state| state.stream(&StreamKey::Id(*stream)).is_some())
-        };
-        let deleted: Vec<u64> = self.told.keys().copied().filter(|id| !held(id)).collect();
-        for stream in deleted {
-            self.store.forget(stream);
         }
     }
 
