@@ -3,7 +3,6 @@
 use mstream_nic::Frame;
 use mstream_nic::headers::{Link, UdpHeaders, finish_udp_frame};
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::StreamSlot;
 use mstream_wire::{
     Ack, Beat, Code, Credit, DatagramHeader, DatagramWriter, ErrorHeader, LAST_ROUND,
     MAX_UNSEALED_BYTES, NO_HANDLE, Opened, StreamOpened, Subscribed,
