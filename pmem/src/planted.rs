@@ -78,6 +78,18 @@ bugs! {
     SequenceNotRestated,
     /// A recycled segment's publisher lives are not written again.
     LifeNotRestated,
+    /// A cold segment counts while its content is not synced.
+    ColdNotSynced,
+    /// A cold segment counts while its name is not synced.
+    ColdNameNotSynced,
+    /// The inputs of a merge count beside its output.
+    ColdInputsCount,
+    /// Records that are held already are copied again.
+    ColdCopiedAgain,
+    /// Of the records of a key the displaced ones are kept.
+    ColdKeepsDisplaced,
+    /// What a log lost and cold segments hold counts on.
+    ColdNotSettled,
 }
 
 #[cfg(all(feature = "planted", debug_assertions))]

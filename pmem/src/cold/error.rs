@@ -95,3 +95,9 @@ impl ColdError {
         ))
     }
 }
+
+/// What the system refused, as an error.
+pub(crate) fn failed(file: &str, action: &'static str) -> impl FnOnce(io::Error) -> ColdError {
+    let file = file.to_string();
+    move |source| ColdError::Io { file, action, source }
+}

@@ -2,12 +2,27 @@
 //! (`docs/cold-format.md`).
 
 mod bandwidth;
+mod disk;
 mod error;
+mod file;
+mod format;
+mod maintain;
+mod merge;
+mod newest;
 mod page;
+mod policy;
+mod read;
+mod segment;
+mod sim;
+mod store;
+mod writer;
 
 pub use bandwidth::Bandwidth;
+pub use disk::{ColdDisk, DirDisk, cold_level};
 pub use error::ColdError;
 pub use page::ColdPage;
+pub use sim::SimDisk;
+pub use store::ColdStore;
 
 use crate::region::Level;
 
@@ -25,7 +40,7 @@ pub struct Keep {
 /// Offsets of a stream that cold segments hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ColdRange {
-    /// Offset of the first record that is kept.
+    /// First offset that was not given up: of a record, or one that was compacted away.
     pub earliest: u64,
     /// Offset behind the last record that was copied.
     pub end: u64,
@@ -58,11 +73,9 @@ pub struct ColdStats {
     pub files: u64,
     /// Bytes of the files, a half-written one included. Divided by `live_bytes`: the space amplification.
     pub file_bytes: u64,
-    /// Bytes of the records that readers can get, headers included.
+    /// Bytes of the records that readers can get, headers included; those too that newer ones will displace when they
+    /// meet in a merge.
     pub live_bytes: u64,
-    /// Records that readers can get, those included that a newer one of the same keys will displace when they meet in
-    /// a merge.
-    pub records: u64,
     /// Streams that have records.
     pub streams: u64,
     /// Bytes that the store takes in memory for what it knows of its files.

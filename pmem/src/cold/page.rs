@@ -61,6 +61,11 @@ impl ColdPage {
         self.bytes.len()
     }
 
+    /// Bytes of records that still fit.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len() - self.used
+    }
+
     /// The records, in order of offset. What they hold was checked when the page was filled.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         self.starts.iter().filter_map(|start| self.record(*start))
