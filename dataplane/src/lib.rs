@@ -12,13 +12,16 @@ mod poll_times;
 mod shard;
 mod status;
 
-pub use cold::{ColdAnswer, ColdAsker, ColdFound, ColdRequest};
+pub use cold::{
+    ColdAnswer, ColdAsker, ColdFound, ColdLink, ColdQueues, ColdRequest, ColdStreams, ColdWatch,
+    ColdWork, ColdWorker,
+};
 pub use control::{
     Command, CreateError, DeleteError, REPORT_ROWS, ReaderState, Reply, SessionRow, StreamRow,
     SubscriptionRow,
 };
 pub use outbox::Outbox;
-pub use poll::{Clock, ColdLink, Idle, PollLoop, TscClock};
+pub use poll::{Clock, Idle, PollLoop, TscClock};
 pub use poll_times::PollTimes;
 pub use shard::{
     Counters, Limits, Now, PortAddress, PublisherEntry, Refusal, Shard, ShardConfig, StartError,

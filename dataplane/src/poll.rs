@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use mstream_nic::port::BURST;
-use mstream_nic::{Frame, FrameQueue, Port};
+use mstream_nic::{FrameQueue, Port};
 use mstream_pmem::region::Region;
 use mstream_pmem::sealed::Sealed;
 
-use crate::cold::{ColdAnswer, ColdRequest};
+use crate::cold::ColdLink;
 use crate::control::{Command, Reply};
 use crate::poll_times::PollTimes;
 use crate::shard::{Now, Shard};
@@ -92,46 +92,6 @@ impl Clock for TscClock {
         let mono_ns = self.mono_ns();
         let wall_ns = mono_ns.wrapping_add_signed(self.wall_offset_ns.load(Ordering::Relaxed));
         Now { mono_ns, wall_ns }
-    }
-}
-
-/// The way between a shard and the reader of its cold segments. Each queue has a place for every page that the shard
-/// has, so neither is ever full.
-#[derive(Clone, Debug)]
-pub struct ColdLink {
-    /// What the shard asks.
-    pub requests: Arc<ArrayQueue<ColdRequest>>,
-    /// What the reader answers.
-    pub answers: Arc<ArrayQueue<ColdAnswer>>,
-}
-
-impl ColdLink {
-    /// Queues for a shard with `pages` pages.
-    pub fn new(pages: usize) -> ColdLink {
-        let places = pages.max(1);
-        ColdLink {
-            requests: Arc::new(ArrayQueue::new(places)),
-            answers: Arc::new(ArrayQueue::new(places)),
-        }
-    }
-
-    #[inline]
-    fn exchange<R: Region, F: Frame>(
-        &self,
-        shard: &mut Shard<R, F>,
-        commands: &ArrayQueue<Command>,
-    ) {
-        // As with commands, looking is cheaper than popping. What ranges changed before an answer was made is taken
-        // into account first.
-        if !self.answers.is_empty() && commands.is_empty() {
-            while let Some(answer) = self.answers.pop() {
-                shard.cold_answer(answer);
-            }
-        }
-        while let Some(request) = shard.next_cold_request() {
-            let pushed = self.requests.push(request);
-            debug_assert!(pushed.is_ok(), "there are as many places as pages");
-        }
     }
 }
 

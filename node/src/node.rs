@@ -10,16 +10,15 @@ use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::admin::Errors;
 use mstream_controlplane::catalogue::Keeper;
 use mstream_controlplane::{Config, Housekeeper, SealedReader};
-use mstream_dataplane::{Clock, ColdLink, Limits, ShardConfig, Status, TscClock};
+use mstream_dataplane::{Clock, ColdLink, ColdQueues, Limits, ShardConfig, Status, TscClock};
 use mstream_nic::memif::Listener;
 use mstream_nic_dpdk::Eal;
-use mstream_pmem::cold::DirDisk;
 use mstream_pmem::prepare::{DirLock, Preparer};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::admin::{self, Server};
-use crate::cold::{self, Cells, Queues, Worker};
+use crate::cold::{self, Cells, Worker};
 use crate::control::{Outcome, Signals, until_asked, until_polling};
 use crate::lack::Lack;
 use crate::link::{Link, QUEUE};
@@ -146,7 +145,7 @@ type Supplies = Vec<(Preparer, Supplied)>;
 struct Helpers {
     supplies: Supplies,
     lenders: Vec<Lends>,
-    workers: Vec<Worker<DirDisk>>,
+    workers: Vec<Worker>,
     clock: TscClock,
 }
 
@@ -155,7 +154,7 @@ struct Opened {
     jobs: Vec<Job>,
     supplies: Supplies,
     lenders: Vec<Lends>,
-    workers: Vec<Worker<DirDisk>>,
+    workers: Vec<Worker>,
     watched: Vec<Watched>,
     /// `None` for an echo, which has no log.
     held: Option<Held>,
@@ -216,7 +215,7 @@ impl Opened {
             let sealed = Arc::new(ArrayQueue::new(LENT));
             let read = Arc::new(ArrayQueue::new(LENT));
             lenders.push(Lends::new(Arc::clone(&sealed), Arc::clone(&read)));
-            let queues = Queues {
+            let queues = ColdQueues {
                 link: ColdLink::new(config.cold.read_buffers),
                 sealed: read,
                 commands: Arc::clone(&commands),

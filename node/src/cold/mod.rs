@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mstream_controlplane::Config;
 use mstream_controlplane::catalogue::{Keeper, StreamKey};
-use mstream_dataplane::Now;
+use mstream_dataplane::{ColdQueues, ColdWorker, Now};
 use mstream_pmem::AnyRegion;
 use mstream_pmem::cold::{
     ColdDisk, ColdError, ColdPage, ColdStore, DirDisk, Keep, cold_level,
@@ -16,7 +16,7 @@ use mstream_pmem::region::Level;
 use mstream_pmem::wal::Wal;
 
 pub(crate) use status::Cells;
-pub(crate) use worker::{Queues, Worker};
+pub(crate) use worker::Worker;
 
 use crate::Failure;
 use crate::placement::Finding;
@@ -33,7 +33,7 @@ pub(crate) struct Start<'a> {
 
 /// Opened cold segments of a shard.
 pub(crate) struct Opened {
-    pub(crate) worker: Worker<DirDisk>,
+    pub(crate) worker: Worker,
     pub(crate) cells: Arc<Cells>,
     /// What the shard needs.
     pub(crate) cold: Cold,
@@ -45,7 +45,7 @@ impl Start<'_> {
     pub(crate) fn open(
         &self,
         wal: &mut Wal<AnyRegion>,
-        queues: Queues,
+        queues: ColdQueues,
     ) -> Result<Opened, Failure> {
         let settings = &self.config.cold;
         let dir = self.config.cold_dir(self.number);
@@ -80,10 +80,12 @@ impl Start<'_> {
             ranges: store.ranges().collect(),
         };
         let cells = Arc::new(Cells::new(dir, level));
-        let streams = Arc::clone(self.streams);
         let rate = settings.bandwidth_bytes_per_second;
-        let to_worker = Arc::clone(&cells);
-        let worker = Worker::new(shard, store, streams, queues, rate, to_worker, self.now);
+        let worker = Worker {
+            worker: ColdWorker::new(store, queues, rate, self.now),
+            streams: worker::Streams { keeper: Arc::clone(self.streams), shard },
+            watch: worker::Watch { cells: Arc::clone(&cells), shard },
+        };
         Ok(Opened { worker, cells, cold })
     }
 
@@ -91,7 +93,7 @@ impl Start<'_> {
         &self,
         wal: &mut Wal<AnyRegion>,
         store: &mut ColdStore<DirDisk>,
-        queues: &Queues,
+        queues: &ColdQueues,
     ) {
         let shard = self.number as u32;
         let keep = |stream| kept(self.streams, shard, stream);

@@ -6,26 +6,19 @@ use std::sync::{Mutex, PoisonError};
 
 use mstream_admin::v1;
 use mstream_controlplane::admin::convert_level;
+use mstream_dataplane::ColdWork;
 use mstream_pmem::cold::ColdStats;
 use mstream_pmem::region::Level;
 
-/// What a worker does that may fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    Copying,
-    Merging,
-    Reading,
-}
+/// What a worker does that may fail, in the order of their numbers.
+const WORKS: [ColdWork; 3] = [ColdWork::Copying, ColdWork::Merging, ColdWork::Reading];
 
-impl Work {
-    const ALL: [Work; 3] = [Work::Copying, Work::Merging, Work::Reading];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Work::Copying => "copying",
-            Work::Merging => "merging",
-            Work::Reading => "reading",
-        }
+/// What it does, in a word.
+pub(super) fn name(work: ColdWork) -> &'static str {
+    match work {
+        ColdWork::Copying => "copying",
+        ColdWork::Merging => "merging",
+        ColdWork::Reading => "reading",
     }
 }
 
@@ -59,7 +52,7 @@ pub(crate) struct Cells {
     positions: [AtomicU64; POSITIONS.len()],
     counters: [AtomicU64; COUNTERS.len()],
     /// What stands in the way of each work.
-    troubles: Mutex<[Option<String>; Work::ALL.len()]>,
+    troubles: Mutex<[Option<String>; WORKS.len()]>,
 }
 
 impl Cells {
@@ -96,7 +89,7 @@ impl Cells {
     }
 
     /// Notes what stands in the way, or that nothing does any more. True if that is news.
-    pub(super) fn trouble(&self, work: Work, trouble: Option<String>) -> bool {
+    pub(super) fn trouble(&self, work: ColdWork, trouble: Option<String>) -> bool {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let known = &mut troubles[work as usize];
         let news = *known != trouble;
@@ -107,9 +100,9 @@ impl Cells {
     /// All that stands in the way, in words; empty if nothing does.
     pub(crate) fn condition(&self) -> String {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let each = Work::ALL.into_iter().zip(troubles.iter());
+        let each = WORKS.into_iter().zip(troubles.iter());
         let each = each.filter_map(|(work, trouble)| {
-            trouble.as_ref().map(|trouble| format!("{}: {trouble}", work.name()))
+            trouble.as_ref().map(|trouble| format!("{}: {trouble}", name(work)))
         });
         each.collect::<Vec<_>>().join("; ")
     }

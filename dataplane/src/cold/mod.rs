@@ -1,7 +1,19 @@
 //! Reading from cold segments: what a shard asks their reader, and what comes back. Plain values that travel over two
 //! bounded queues; the pages come from the shard and go back to it.
 
+mod worker;
+
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+use mstream_nic::Frame;
 use mstream_pmem::cold::{ColdFrom, ColdPage};
+use mstream_pmem::region::Region;
+
+pub use worker::{ColdQueues, ColdStreams, ColdWatch, ColdWork, ColdWorker};
+
+use crate::control::Command;
+use crate::shard::Shard;
 
 /// What a shard wants read.
 #[derive(Debug)]
@@ -58,5 +70,46 @@ impl ColdRequest {
     /// The request's answer.
     pub fn answer(self, found: ColdFound) -> ColdAnswer {
         ColdAnswer { asker: self.asker, found, page: self.page }
+    }
+}
+
+/// The way between a shard and the reader of its cold segments. Each queue has a place for every page that the shard
+/// has, so neither is ever full.
+#[derive(Clone, Debug)]
+pub struct ColdLink {
+    /// What the shard asks.
+    pub requests: Arc<ArrayQueue<ColdRequest>>,
+    /// What the reader answers.
+    pub answers: Arc<ArrayQueue<ColdAnswer>>,
+}
+
+impl ColdLink {
+    /// Queues for a shard with `pages` pages.
+    pub fn new(pages: usize) -> ColdLink {
+        let places = pages.max(1);
+        ColdLink {
+            requests: Arc::new(ArrayQueue::new(places)),
+            answers: Arc::new(ArrayQueue::new(places)),
+        }
+    }
+
+    /// Moves what waits both ways.
+    #[inline]
+    pub(crate) fn exchange<R: Region, F: Frame>(
+        &self,
+        shard: &mut Shard<R, F>,
+        commands: &ArrayQueue<Command>,
+    ) {
+        // As with commands, looking is cheaper than popping. What ranges changed before an answer was made is taken
+        // into account first.
+        if !self.answers.is_empty() && commands.is_empty() {
+            while let Some(answer) = self.answers.pop() {
+                shard.cold_answer(answer);
+            }
+        }
+        while let Some(request) = shard.next_cold_request() {
+            let pushed = self.requests.push(request);
+            debug_assert!(pushed.is_ok(), "there are as many places as pages");
+        }
     }
 }
