@@ -190,7 +190,8 @@ fn offsets(client: &Client) -> Vec<(u64, u64, u16)> {
         let end = batch.offset + batch.payloads.len() as u64;
         (batch.offset, end, 0)
     });
-    let skipped = client.skips.iter().map(|skip| (skip.from.get(), skip.to.get(), skip.reason.get()));
+    let skipped =
+        client.skips.iter().map(|skip| (skip.from.get(), skip.to.get(), skip.reason.get()));
     let mut all: Vec<_> = got.chain(skipped).collect();
     assert!(client.delivered.is_sorted_by_key(|batch| batch.offset), "in order");
     all.sort_unstable();

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use mstream_client::{Client, Event, From, Identity, PublicationConfig, SessionConfig, connect};
 use mstream_dataplane::{
-    Clock, ColdFound, ColdLink, Command, Limits, PollLoop, PortAddress, PublisherEntry, Reply, Shard, ShardConfig,
-    Status, StreamEntry, StreamRules, TscClock,
+    Clock, ColdFound, ColdLink, Command, Limits, PollLoop, PortAddress, PublisherEntry, Reply,
+    Shard, ShardConfig, Status, StreamEntry, StreamRules, TscClock,
 };
 use mstream_nic::Port;
 use mstream_nic::memif::{ClientPort, Listener, ListenerConfig, ServerPortSeed};

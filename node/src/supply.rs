@@ -47,10 +47,7 @@ pub(crate) struct Lends {
 }
 
 impl Lends {
-    pub(crate) fn new(
-        sealed: Arc<ArrayQueue<Sealed>>,
-        read: Arc<ArrayQueue<Sealed>>,
-    ) -> Lends {
+    pub(crate) fn new(sealed: Arc<ArrayQueue<Sealed>>, read: Arc<ArrayQueue<Sealed>>) -> Lends {
         Lends { sealed, read }
     }
 }

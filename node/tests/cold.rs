@@ -121,8 +121,7 @@ fn all_of_a_cold_stream_is_read_though_the_log_was_recycled_many_times_and_kille
     assert_eq!(read + skipped, 60_000);
     assert!(skipped > 10_000, "{skipped} were compacted away");
     // What is not cold is gone.
-    let mut reader =
-        udp(&setting, Identity::Anonymous).reading("h", From::Offset(0), 4096);
+    let mut reader = udp(&setting, Identity::Anonymous).reading("h", From::Offset(0), 4096);
     reader.until("it is told", |seen| seen.stopped.is_some());
     let stopped = reader.seen.stopped.clone();
     assert!(matches!(stopped, Some(Stop::OffsetGone { earliest: 1.. })), "{stopped:?}");
@@ -206,7 +205,8 @@ fn a_full_disk_of_cold_segments_holds_publishers_back_and_loses_nothing() {
     // It goes on until the log is full, and then waits.
     let line = node.wait_line("copying cold segments: ");
     assert!(line.contains("No space left on device"), "{line}");
-    let condition = Admin::at(node.admin()).status().shards[0].cold.clone().expect("there").condition;
+    let condition =
+        Admin::at(node.admin()).status().shards[0].cold.clone().expect("there").condition;
     assert!(condition.contains("No space left on device"), "{condition}");
     let mut before = u64::MAX;
     while before != traffic.seen.acknowledged {
@@ -242,7 +242,8 @@ fn a_directory_that_promises_less_than_the_log_is_refused() {
     let text = setting.refused();
     let expected = "their directory gives level process, the log has level media-sync";
     assert!(text.contains(expected), "{text}");
-    let check = mstreamd().args(["--check", "--config"]).arg(setting.file()).output().expect("runs");
+    let check =
+        mstreamd().args(["--check", "--config"]).arg(setting.file()).output().expect("runs");
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(said.contains(expected), "{said}");
 }
@@ -281,8 +282,7 @@ fn a_stream_that_is_created_while_the_node_runs_is_cold_at_once() {
     let rules = made.rules.expect("told");
     assert!(rules.cold && rules.newest_per_key, "the one implies the other");
     udp(&node_setting, Identity::Publisher(PUBLISHER)).publishing("new").publish_all(60_000);
-    let mut reader =
-        udp(&node_setting, Identity::Anonymous).reading("new", From::Earliest, 4096);
+    let mut reader = udp(&node_setting, Identity::Anonymous).reading("new", From::Earliest, 4096);
     // Messages without a key all stay.
     reader.until("all of it", |seen| seen.next == 60_000);
     assert_eq!(reader.seen.read, 60_000);

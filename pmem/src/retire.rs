@@ -93,7 +93,8 @@ impl<R: Region> Wal<R> {
             let target = self.config.ready_segments + self.reserve;
             let short = self.slots_ready() < target && !self.grows();
             // The newest segment is being written to.
-            if !(short || self.index.is_short()) || self.segments.len() < 2 || self.is_oldest_held() {
+            if !(short || self.index.is_short()) || self.segments.len() < 2 || self.is_oldest_held()
+            {
                 return;
             }
             let slot = self.segments[0].slot;

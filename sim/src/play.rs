@@ -60,6 +60,8 @@ impl<X: Parts> World<X> {
             }
             if actor == 0 {
                 self.poll_server()?;
+                let now = self.clock.clone().now();
+                self.server.turn_cold(&self.catalogue, !publishing, now)?;
             } else if actor <= self.publishers.len() {
                 self.poll_publisher(actor - 1, publishing)?;
             } else {
@@ -110,6 +112,7 @@ impl<X: Parts> World<X> {
             self.trace.line(format_args!("shard starts epoch {epoch}{lost}"));
             self.history.restarted(shard.wal(), loss)?;
         }
+        self.look_at_cold()?;
         Ok(())
     }
 
@@ -211,9 +214,18 @@ impl<X: Parts> World<X> {
         }
         self.trace.line(format_args!("at rest"));
         match self.server.shard() {
-            Some(shard) => self.history.holds(shard.wal(), false),
-            None => Ok(()),
+            Some(shard) => self.history.holds(shard.wal(), false)?,
+            None => return Ok(()),
         }
+        self.look_at_cold()
+    }
+
+    /// What the log does not hold any more of cold streams, cold segments do.
+    fn look_at_cold(&self) -> Check {
+        let (Some(shard), Some(store)) = (self.server.shard(), self.server.cold()) else {
+            return Ok(());
+        };
+        self.history.holds_cold(shard.wal(), &mut store?)
     }
 
     /// Who did not come to rest.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mstream_admin::v1::{Cold, Finding, GetStatusRequest, MissingOffsets, Number, Port, Shard, Status};
+use mstream_admin::v1::{
+    Cold, Finding, GetStatusRequest, MissingOffsets, Number, Port, Shard, Status,
+};
 use mstream_controlplane::metrics::REASONS;
 use serde::Serialize;
 

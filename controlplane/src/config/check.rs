@@ -291,8 +291,12 @@ fn cold(raw: &raw::Cold, problems: &mut Collector<'_>) -> Cold {
             1 << 20..=1 << 40,
         ),
         read_buffers: within.range("read_buffers", &raw.read_buffers, 16, 1..=4096),
-        read_buffer_bytes: within.range("read_buffer_bytes", &buffer, 256 << 10, 16 << 10..=16 << 20)
-            as usize,
+        read_buffer_bytes: within.range(
+            "read_buffer_bytes",
+            &buffer,
+            256 << 10,
+            16 << 10..=16 << 20,
+        ) as usize,
     }
 }
 

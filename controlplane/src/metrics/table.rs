@@ -95,12 +95,7 @@ const fn counter(name: &'static str, source: &'static str, help: &'static str) -
     Metric { name, kind: Kind::Counter, help, labels: SHARD, origin: Origin::Counter(source) }
 }
 
-const fn cold(
-    name: &'static str,
-    kind: Kind,
-    source: &'static str,
-    help: &'static str,
-) -> Metric {
+const fn cold(name: &'static str, kind: Kind, source: &'static str, help: &'static str) -> Metric {
     Metric { name, kind, help, labels: SHARD, origin: Origin::Cold(source) }
 }
 

@@ -237,12 +237,7 @@ impl<D: ColdDisk> ColdWorker<D> {
         self.untold.extend(gone.into_iter().map(|(stream, range)| (stream, nothing(range))));
     }
 
-    fn copy(
-        &mut self,
-        now: Now,
-        streams: &impl ColdStreams,
-        watch: &mut impl ColdWatch,
-    ) -> bool {
+    fn copy(&mut self, now: Now, streams: &impl ColdStreams, watch: &mut impl ColdWatch) -> bool {
         if self.copied.is_some() || !self.untold.is_empty() {
             return false;
         }

@@ -8,8 +8,8 @@ use mstream_wire::{
     MAX_UNSEALED_BYTES, NO_HANDLE, Opened, StreamOpened, Subscribed,
 };
 
-use super::deliver::give;
 use super::cold::earliest_offset;
+use super::deliver::give;
 use super::publish::{Publication, owes as publication_owes};
 use super::session::{Address, Session, State, owes};
 use super::subscription::{Subscription, owes as subscription_owes};
@@ -214,10 +214,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     // Of a stream that was deleted nothing is held.
                     let (earliest, end) = match subscription.stream {
                         NONE => (0, 0),
-                        stream => (
-                            earliest_offset(wal, streams, stream),
-                            streams[stream].visible_end,
-                        ),
+                        stream => {
+                            (earliest_offset(wal, streams, stream), streams[stream].visible_end)
+                        }
                     };
                     let owed = std::mem::take(&mut subscription.owes);
                     if owed & subscription_owes::SUBSCRIBED != 0 {

@@ -185,9 +185,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     false => Start::At(Code::Ok, start),
                 }
             }
-            From::Offset(_)
-                if frame.log_id != [0; 16] && frame.log_id != self.wal.log_id() =>
-            {
+            From::Offset(_) if frame.log_id != [0; 16] && frame.log_id != self.wal.log_id() => {
                 Start::At(Code::Diverged, 0)
             }
             From::Offset(offset) => {

@@ -9,9 +9,7 @@ use mstream_controlplane::Config;
 use mstream_controlplane::catalogue::{Keeper, StreamKey};
 use mstream_dataplane::{ColdQueues, ColdWorker, Now};
 use mstream_pmem::AnyRegion;
-use mstream_pmem::cold::{
-    ColdDisk, ColdError, ColdPage, ColdStore, DirDisk, Keep, cold_level,
-};
+use mstream_pmem::cold::{ColdDisk, ColdError, ColdPage, ColdStore, DirDisk, Keep, cold_level};
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::Wal;
 

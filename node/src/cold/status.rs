@@ -71,13 +71,7 @@ impl Cells {
     }
 
     pub(super) fn set_store(&self, stats: &ColdStats, copied: u64) {
-        let values = [
-            stats.files,
-            stats.file_bytes,
-            stats.live_bytes,
-            stats.streams,
-            copied,
-        ];
+        let values = [stats.files, stats.file_bytes, stats.live_bytes, stats.streams, copied];
         for (cell, value) in self.positions.iter().zip(values) {
             cell.store(value, Ordering::Relaxed);
         }
