@@ -117,9 +117,7 @@ impl Merge {
         if number == 0 {
             let from = extent.from.get().max(stream.floor);
             if from != stream.spoken || part == 0 {
-                if stream.wrote {
-                    self.writer.speak_to(stream.spoken);
-                }
+                self.speak_to_end(stream);
                 (stream.from, stream.wrote) = (from, false);
             }
             stream.spoken = extent.end.get();
@@ -146,11 +144,18 @@ impl Merge {
             true => (part, number + 1),
             false => (part + 1, 0),
         };
-        // What is left out for its lsn is void, not compacted: nothing speaks for it.
-        if stream.at.0 == stream.parts.len() && stream.wrote && self.below_lsn == u64::MAX {
-            self.writer.speak_to(stream.spoken);
+        if stream.at.0 == stream.parts.len() {
+            self.speak_to_end(stream);
         }
         Ok(read + self.writer.bytes() - before)
+    }
+
+    /// Lets what was written of a stream since the last loss speak for what was compacted away behind it. What is left out
+    /// for its lsn is void, not compacted: nothing speaks for it.
+    fn speak_to_end(&mut self, stream: &Stream) {
+        if stream.wrote && self.below_lsn == u64::MAX {
+            self.writer.speak_to(stream.spoken);
+        }
     }
 }
 

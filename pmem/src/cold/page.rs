@@ -46,7 +46,8 @@ impl ColdPage {
 
     /// First offset that the page speaks for: offsets between this and [`ColdPage::end`] that no record of it holds
     /// were compacted away. Greater than the offset that was asked for where cold segments have none of those
-    /// between: they are lost, or were given up by retention. The first record's batch may begin before it.
+    /// between: they are lost, or were given up by retention. The first record's batch may begin before it. There may
+    /// be no record at all: all that the page speaks for was compacted away then.
     pub fn from(&self) -> u64 {
         self.from
     }

@@ -171,6 +171,11 @@ impl<D: ColdDisk> ColdStore<D> {
         &self.disk
     }
 
+    /// The directory, for simulations that let it fail.
+    pub fn disk_mut(&mut self) -> &mut D {
+        &mut self.disk
+    }
+
     /// Gives the directory back: the end of the store.
     pub fn into_disk(self) -> D {
         self.disk
