@@ -137,3 +137,44 @@ fn a_segment_outlives_its_log() {
     let mut other = Wal::open(SimRegion::new(8, SEGMENT, 0), &slots, config(0)).expect("new").0;
     other.give_back(sealed);
 }
+
+#[test]
+fn a_log_that_holds_recycles_only_what_was_given_back() {
+    let slots: Vec<u32> = (0..6).collect();
+    let open = |region| Wal::open_holding(region, &slots, config(0)).expect("sound").0;
+    let mut wal = open(SimRegion::new(6, SEGMENT, 0));
+    assert_eq!(wal.starts_behind(), (0, 1));
+    let (mut history, mut random) = (History::default(), Random(4));
+    while fill(&mut wal, &mut history, &mut random, 100) > 0 {}
+    assert_eq!(wal.stream_by_id(11).expect("known").earliest_offset, 0, "nobody was lent any");
+    // A start that finds too few free segments waits for its caller.
+    let mut starts = 0;
+    while !wal.is_short_of_segments() {
+        let before = wal.appended();
+        wal = open(wal.into_region().after_kill());
+        assert_eq!(wal.starts_behind().1, before, "the log goes on");
+        starts += 1;
+        assert!(starts < 6, "{wal:?}");
+    }
+    wal.refill_reserve();
+    assert!(wal.is_short_of_segments(), "all are held");
+    let mut lent = 0;
+    while wal.is_short_of_segments() {
+        let sealed = wal.next_sealed().expect("one");
+        lent += 1;
+        assert_eq!(sealed.sequence(), lent);
+        wal.give_back(sealed);
+        wal.refill_reserve();
+    }
+    assert!(wal.stream_by_id(11).expect("known").earliest_offset > 0);
+    // From then on it goes as fast as they are given back.
+    let mut taken = 0;
+    while taken < 500 {
+        taken += fill(&mut wal, &mut history, &mut random, 10);
+        let Some(sealed) = wal.next_sealed() else { continue };
+        lent += 1;
+        assert_eq!(sealed.sequence(), lent, "each in order");
+        wal.give_back(sealed);
+    }
+    history.check(&mut wal).expect("what was kept is right");
+}

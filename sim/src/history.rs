@@ -303,8 +303,8 @@ impl History {
         let newest = known.keep.is_some_and(|keep| keep.newest_per_key);
         compacted::told(stream, (from, to), newest, known.visible)?;
         let mut newer = BTreeSet::new();
-        for (offset, entry) in (from..known.log.len() as u64).zip(&known.log[from as usize..]).rev()
-        {
+        for (offset, entry) in known.log.iter().enumerate().skip(from as usize).rev() {
+            let offset = offset as u64;
             let Some(key) = entry.map(|entry| entry.content.key()) else { continue };
             if offset < to {
                 compacted::displaced(stream, offset, !key.is_empty() && newer.contains(&key))?;

@@ -234,7 +234,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             next = record.end_offset();
         }
         if writer.is_empty() {
-            return from_cold && !self.turn_to_cold(index, stream, next);
+            if from_cold {
+                self.turn_to_cold(index, stream, next);
+            }
+            return false;
         }
         let bytes = writer.finish();
         finish_frame(&mut frame, bytes, local, self.udp_port, &session.address);
