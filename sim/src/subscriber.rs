@@ -42,6 +42,7 @@ enum Note {
     Subscribed { start: u64 },
     Message { offset: u64, entry: Option<Entry> },
     Compacted { from: u64, to: u64 },
+    Lost { from: u64, to: u64 },
     OffsetGone(u64),
     Diverged { next: u64, common: u64 },
     Deleted,
@@ -57,6 +58,7 @@ fn note(event: Event<'_>) -> Note {
             Note::Message { offset, entry }
         }
         Event::Skipped { from, to, reason: Skip::COMPACTED, .. } => Note::Compacted { from, to },
+        Event::Skipped { from, to, reason: Skip::LOST, .. } => Note::Lost { from, to },
         Event::SubscriptionStopped { why: Stop::OffsetGone { earliest }, .. } => {
             Note::OffsetGone(earliest)
         }
@@ -202,6 +204,12 @@ impl<P: Port> Subscriber<P> {
                 gaps::next(self.next, from)?;
                 self.next = Some(to);
                 history.compacted(stream, from, to)
+            }
+            Note::Lost { from, to } => {
+                trace.line(format_args!("subscriber {number}: {from} to {to} lost"));
+                gaps::next(self.next, from)?;
+                self.next = Some(to);
+                gaps::lost(from, to, history.losses)
             }
             Note::OffsetGone(first) => {
                 trace.line(format_args!("subscriber {number}: offset gone, {first} is the first"));

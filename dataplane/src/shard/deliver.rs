@@ -167,14 +167,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if self.cold.page(subscription.page, next).is_none() && next >= hole_end {
             let hot = self.wal.stream(slot_of_stream).earliest_offset;
             self.leave_cold(index);
-            if next < hot && !self.turn_to_cold(index, stream, next) {
-                // Recycled under a reader that was too slow: it is told, never silently moved on.
-                let earliest = earliest_offset(&self.wal, &self.streams, stream);
-                let start = if next < earliest { earliest } else { hot };
-                self.stop(index, Code::OffsetGone, start);
-            }
             if next < hot {
-                return false;
+                return !self.turn_to_cold(index, stream, next) && self.pass_over(index, next, hot);
             }
         }
         let Some(subscription) = self.subscriptions.at(index) else { return false };
@@ -247,6 +241,20 @@ impl<R: Region, F: Frame> Shard<R, F> {
         subscription.next = next;
         self.counters.delivered_by_copy += 1;
         self.want_beat(now, slot);
+        true
+    }
+
+    /// Neither the log, which begins at `hot`, nor cold segments hold `next`. True if the subscription goes on.
+    fn pass_over(&mut self, index: u32, next: u64, hot: u64) -> bool {
+        let Some(subscription) = self.subscriptions.at(index) else { return false };
+        let earliest = earliest_offset(&self.wal, &self.streams, subscription.stream);
+        if next < earliest {
+            // Recycled under a reader that was too slow: it is told, never silently moved on.
+            self.stop(index, Code::OffsetGone, earliest);
+            return false;
+        }
+        // Between what was copied and what a log holds that lost its beginning.
+        subscription.hole = (hot, Skip::LOST);
         true
     }
 
