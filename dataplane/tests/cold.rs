@@ -475,3 +475,21 @@ fn what_retention_took_is_gone_and_what_cannot_be_read_is_said() {
     assert_eq!((said.code.get(), said.start.get()), (Code::LogDamaged as u16, 200));
     assert_eq!(world.shard.cold_readers(), (0, 0));
 }
+
+#[test]
+fn a_loss_between_cold_segments_and_the_log_is_passed_over() {
+    let (mut world, mut cold) = (world(1), Cold::new());
+    let mut publisher = Publisher::open(&mut world, 1001, 1);
+    publisher.fill(&mut world, &mut cold);
+    cold.records.truncate(50);
+    cold.range.end = 50;
+    cold.tell(&mut world);
+    let mut reader = Client::new(1002);
+    world.open(&mut reader);
+    subscribe(&mut world, &mut reader, 1, (0, 0));
+    run(&mut world, &cold, &mut [&mut reader]);
+    let all = offsets(&reader);
+    let (from, to, reason) = all[50];
+    assert_eq!((from, reason), (50, Skip::LOST));
+    assert_eq!((all[51].0, all.last().map(|last| last.1)), (to, Some(800)));
+}
