@@ -84,8 +84,6 @@ bugs! {
     ColdNameNotSynced,
     /// The inputs of a merge count beside its output.
     ColdInputsCount,
-    /// Records that are held already are copied again.
-    ColdCopiedAgain,
     /// Of the records of a key the displaced ones are kept.
     ColdKeepsDisplaced,
     /// What a log lost and cold segments hold counts on.

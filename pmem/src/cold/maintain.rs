@@ -35,8 +35,10 @@ impl<D: ColdDisk> ColdStore<D> {
         let step = self.maintain_step(now_ns, keep, budget_bytes);
         step.inspect_err(|error| {
             self.mark_damaged(error);
-            let new = self.merge.take().map(|merge| merge.writer.new_name());
-            self.abandon(new.as_deref().unwrap_or_default(), error);
+            self.poison_by(error);
+            if let Some(merge) = self.merge.take() {
+                self.abandon(&merge.writer.new_name(), error);
+            }
         })
     }
 
@@ -199,8 +201,9 @@ impl<D: ColdDisk> ColdStore<D> {
             .collect();
         for stream in streams {
             let floor = self.streams.get(&stream).map_or(0, |state| state.floor);
-            let state = self.state_above(stream, floor)?;
+            let state = self.state_above(stream, floor);
             self.set(stream, state);
+            self.let_go(stream);
         }
         if kept.is_some() {
             let file = &mut self.files[place];
@@ -222,13 +225,15 @@ impl<D: ColdDisk> ColdStore<D> {
         let is_dead = |number: usize, file: &ColdFile| {
             !inputs.contains(&number) && file.dead == file.table_at - HEADER_BYTES as u64
         };
-        let dead: Vec<String> = (self.files.iter().enumerate())
+        let dead: Vec<ColdFile> = (self.files.iter().enumerate())
             .filter(|(number, file)| is_dead(*number, file))
-            .map(|(_, file)| file.name.clone())
+            .map(|(_, file)| file.clone())
             .collect();
-        for name in &dead {
+        for gone in &dead {
+            let name = &gone.name;
             self.disk.remove(name).map_err(failed(name, "removing it"))?;
             self.files.retain(|file| file.name != *name);
+            gone.extents.iter().for_each(|extent| self.let_go(extent.stream.get()));
         }
         if !dead.is_empty() {
             self.disk.sync_directory().map_err(not_synced("."))?;
@@ -280,7 +285,7 @@ impl<D: ColdDisk> ColdStore<D> {
             floor = floor.max(by_age);
         }
         if floor > state.floor {
-            self.give_up(stream, floor)?;
+            self.give_up(stream, floor);
         }
         if let Some(state) = self.streams.get_mut(&stream) {
             state.oldest = state.oldest.max(oldest);
@@ -334,20 +339,20 @@ impl<D: ColdDisk> ColdStore<D> {
     }
 
     /// Raises a stream's floor.
-    fn give_up(&mut self, stream: u64, floor: u64) -> Result<(), ColdError> {
+    fn give_up(&mut self, stream: u64, floor: u64) {
         let before = self.streams.get(&stream).copied().unwrap_or_default();
-        let after = self.state_above(stream, floor)?;
+        let after = self.state_above(stream, floor);
         for file in &mut self.files {
             for extent in &file.extents[file.of_stream(stream)] {
-                file.dead += after.dead(extent) - before.dead(extent);
+                let (after, before) = (after.dead(extent), before.dead(extent));
+                file.dead = (file.dead + after).saturating_sub(before);
             }
         }
         self.set(stream, after);
-        Ok(())
     }
 
     /// What is held of a stream from `floor` on.
-    fn state_above(&mut self, stream: u64, floor: u64) -> Result<StreamState, ColdError> {
+    fn state_above(&mut self, stream: u64, floor: u64) -> StreamState {
         let end = self.streams.get(&stream).map_or(0, |state| state.end);
         let mut state = StreamState { floor, end, earliest: end, ..StreamState::default() };
         for (file, extent) in extents_of(&self.files, stream) {
@@ -355,12 +360,8 @@ impl<D: ColdDisk> ColdStore<D> {
                 continue;
             }
             if extent.from.get() < floor {
-                let number = file.find(&mut self.disk, extent, |chunk| chunk.end <= floor)?;
-                let start = file.chunk(&mut self.disk, extent, 0)?.place;
-                state.partial = match number < extent.chunks.get() {
-                    true => file.chunk(&mut self.disk, extent, number)?.place - start,
-                    false => extent.bytes.get(),
-                };
+                // What cannot be read counts as held: a reader is told of it.
+                state.partial = bytes_below(&mut self.disk, file, extent, floor).unwrap_or(0);
             }
             if state.bytes == 0 {
                 state.earliest = extent.from.get().max(floor);
@@ -368,6 +369,29 @@ impl<D: ColdDisk> ColdStore<D> {
             }
             state.bytes += extent.bytes.get() - state.dead(extent);
         }
-        Ok(state)
+        state
     }
+
+    /// Forgets that a stream was deleted when no file has anything of it.
+    fn let_go(&mut self, stream: u64) {
+        let deleted = self.streams.get(&stream).is_some_and(|state| state.floor == u64::MAX);
+        if deleted && extents_of(&self.files, stream).next().is_none() {
+            self.streams.remove(&stream);
+        }
+    }
+}
+
+/// Bytes of an extent's chunks that lie below `floor`.
+fn bytes_below(
+    disk: &mut impl ColdDisk,
+    file: &ColdFile,
+    extent: &Extent,
+    floor: u64,
+) -> Result<u64, ColdError> {
+    let number = file.find(disk, extent, |chunk| chunk.end <= floor)?;
+    if number == extent.chunks.get() {
+        return Ok(extent.bytes.get());
+    }
+    let start = file.chunk(disk, extent, 0)?.place;
+    Ok(file.chunk(disk, extent, number)?.place.saturating_sub(start).min(extent.bytes.get()))
 }

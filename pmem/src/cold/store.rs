@@ -209,8 +209,7 @@ impl<D: ColdDisk> ColdStore<D> {
             let stream = record.header.stream.get();
             let keep = wanted.entry(stream).or_insert_with(|| keep(stream));
             let held = self.streams.get(&stream).map_or(0, |state| state.end);
-            let passed = record.header.offset.get() < held && !planted(Bug::ColdCopiedAgain);
-            if keep.is_some() && !passed {
+            if keep.is_some() && record.header.offset.get() >= held {
                 found.push(record);
             }
         }
@@ -266,13 +265,19 @@ impl<D: ColdDisk> ColdStore<D> {
         Err(ColdError::Poisoned { file: file.clone(), source })
     }
 
-    /// Gives up a file that could not be written.
+    /// Gives up a file that could not be written, unless a failed sync leaves all for the next start.
     pub(crate) fn abandon(&mut self, new: &str, error: &ColdError) {
-        if let ColdError::Poisoned { file, source } = error {
-            self.poisoned = Some((file.clone(), source.kind(), source.to_string()));
-        } else {
+        self.poison_by(error);
+        if !matches!(error, ColdError::Poisoned { .. }) {
             // If this fails too, the next start does it.
             let _ = self.disk.remove(new);
+        }
+    }
+
+    /// Ends all writing if the error is a failed sync.
+    pub(crate) fn poison_by(&mut self, error: &ColdError) {
+        if let ColdError::Poisoned { file, source } = error {
+            self.poisoned = Some((file.clone(), source.kind(), source.to_string()));
         }
     }
 }

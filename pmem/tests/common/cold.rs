@@ -243,6 +243,82 @@ impl World {
         self.store.as_mut().expect("there between steps")
     }
 
+    /// A hot segment more, copied, and all maintenance that is due.
+    pub fn copy_and_merge(&mut self) -> Outcome {
+        self.seal();
+        self.copy_all().map_err(said("copying"))?;
+        self.maintain(u64::MAX).map_err(said("maintaining"))
+    }
+
+    /// A hot segment more, copied.
+    pub fn copy_one(&mut self) -> Outcome {
+        self.seal();
+        self.copy_all().map_err(said("copying"))
+    }
+
+    /// What a store over damaged files serves is what was copied, and what is missing is named as lost.
+    pub fn check_damaged(&mut self, mut store: ColdStore<SimDisk>) -> Outcome {
+        for (id, stream) in &self.streams {
+            let mut lost: Vec<(u64, u64)> = Vec::new();
+            let (mut at, mut found) = (0, BTreeSet::new());
+            loop {
+                let (from, to) = match store.read(*id, ColdFrom::Offset(at), &mut self.page) {
+                    Ok(false) => break,
+                    Ok(true) => (self.page.from(), self.page.end()),
+                    Err(ColdError::Damaged { lost: Some(range), .. }) => {
+                        lost.push(range);
+                        at = range.1;
+                        continue;
+                    }
+                    Err(error) => return Err(format!("stream {id}: {error}")),
+                };
+                if from < at || to <= from {
+                    return Err(format!("stream {id}: from {at} a page of {from}..{to}"));
+                }
+                for record in self.page.records() {
+                    let offset = record.header.offset.get();
+                    let held = stream.copied.iter().find(|one| one.offset() == offset);
+                    let same =
+                        |held: &Batch| held.header == *record.header && held.block == record.block;
+                    if !held.is_some_and(same) || !found.insert(offset) {
+                        return Err(format!("stream {id}: never stored: {:?}", record.header));
+                    }
+                }
+                at = to;
+            }
+            let named = |offset: u64| lost.iter().any(|(from, to)| (*from..*to).contains(&offset));
+            let missing = |one: &&Batch| {
+                !one.may_miss && !found.contains(&one.offset()) && !named(one.offset())
+            };
+            if let Some(missing) = stream.copied.iter().find(missing) {
+                return Err(format!("stream {id}: {} is missing, not named", missing.offset()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Operations on the disk so far.
+    pub fn operations(&mut self) -> u64 {
+        self.store().disk().operations()
+    }
+
+    /// Cuts the power before this operation.
+    pub fn stop_at(&mut self, number: u64) {
+        self.store().disk_mut().stop_at(number);
+    }
+
+    /// Starts again after a power cut that left the oldest of what it may leave (0), the newest (1), or anything.
+    pub fn start_after(&mut self, kind: u64) -> Outcome {
+        let mut random = Random(kind);
+        let mut pick = |below: u64| match kind {
+            0 => 0,
+            1 => below - 1,
+            _ => random.below(below),
+        };
+        let disk = self.store().disk().after_power_cut(&mut pick);
+        self.open(disk, u64::MAX)
+    }
+
     /// A new hot segment.
     fn seal(&mut self) {
         let sequence = self.next_sequence;
@@ -406,6 +482,14 @@ impl World {
                 disk = short.after_power_cut(&mut |below| random.below(below));
             }
         }
+        self.open(disk, next_lsn)?;
+        if self.random.below(2) == 0 {
+            self.maintain(1_000_000).map_err(said("maintaining after a start"))?;
+        }
+        self.check()
+    }
+
+    fn open(&mut self, disk: SimDisk, next_lsn: u64) -> Outcome {
         let mut store = ColdStore::open(disk, LOG, SHARD).map_err(said("opening"))?;
         store.settle(self.next_sequence - 1, next_lsn).map_err(said("settling"))?;
         for (id, range) in store.ranges() {
@@ -415,11 +499,7 @@ impl World {
             }
         }
         self.store = Some(store);
-        self.copy_all().map_err(said("copying after a start"))?;
-        if self.random.below(2) == 0 {
-            self.maintain(1_000_000).map_err(said("maintaining after a start"))?;
-        }
-        self.check()
+        self.copy_all().map_err(said("copying after a start"))
     }
 
     /// The hot log loses its tail and goes on with other content.
