@@ -236,6 +236,16 @@ pub(super) fn cold_condition(status: &v1::Status) -> Vec<Sample> {
     status.shards.iter().filter_map(sample).collect()
 }
 
+/// In seconds.
+pub(super) fn cold_lag(status: &v1::Status) -> Vec<Sample> {
+    let sample = |shard: &v1::Shard| {
+        let lag_ms = find(&shard.cold.as_ref()?.positions, "lag_ms")?;
+        let value = Value::Seconds(lag_ms as f64 / 1e3);
+        Some(Sample { labels: vec![shard.number.to_string()], value })
+    };
+    status.shards.iter().filter_map(sample).collect()
+}
+
 pub(super) fn missing_messages(status: &v1::Status) -> Vec<Sample> {
     by_shard(status, |shard| Some(shard.missing_messages))
 }

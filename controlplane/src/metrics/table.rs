@@ -261,10 +261,10 @@ pub const METRICS: &[Metric] = &[
         "waiting_segments",
         "Sealed segments of the log that wait to be copied; above 0 for long: publishers will have to wait.",
     ),
-    cold(
-        "mstream_shard_cold_lag_milliseconds",
-        Kind::Gauge,
-        "lag_ms",
+    node(
+        "mstream_shard_cold_lag_seconds",
+        SHARD,
+        sample::cold_lag,
         "How long the oldest of them has been waiting.",
     ),
     cold(
