@@ -109,7 +109,8 @@ impl ColdFile {
     /// Which extents are the stream's.
     pub(crate) fn of_stream(&self, stream: u64) -> Range<usize> {
         let start = self.extents.partition_point(|extent| extent.stream.get() < stream);
-        let count = self.extents[start..].partition_point(|extent| extent.stream.get() == stream);
+        let mine = self.extents[start..].iter().take_while(|extent| extent.stream.get() == stream);
+        let count = mine.count();
         start..start + count
     }
 

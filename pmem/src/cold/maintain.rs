@@ -1,21 +1,17 @@
-//! Retention, removal, merging, and the start behind a loss.
-
-use std::collections::BTreeSet;
+//! Steps of merging, removal, and the start behind a loss.
 
 use super::error::failed;
 use super::file::ColdFile;
-use super::format::{Chunk, Extent, HEADER_BYTES};
+use super::format::{Extent, HEADER_BYTES};
 use super::merge::Merge;
 use super::policy::{Candidate, choose};
 use super::read::extents_of;
+use super::retention::state_above;
 use super::store::{ColdStore, StreamState};
 use super::writer::{Writer, not_synced};
 use super::{ColdDisk, ColdError, Done, Keep};
 use crate::planted::{Bug, planted};
 use crate::region::Level;
-
-/// Streams that one step looks at.
-const STREAMS_PER_STEP: usize = 4096;
 
 impl<D: ColdDisk> ColdStore<D> {
     /// A bounded step: gives up what streams want kept no longer, removes files of which nothing is left, and goes on with
@@ -195,28 +191,48 @@ impl<D: ColdDisk> ColdStore<D> {
         let kept = output.as_ref().map(|file| file.name.clone());
         let place = inputs.start;
         let replaced: Vec<ColdFile> = self.files.splice(inputs, output).collect();
-        let streams: BTreeSet<u64> = replaced
-            .iter()
-            .flat_map(|file| file.extents.iter().map(|extent| extent.stream.get()))
-            .collect();
-        for stream in streams {
-            let floor = self.streams.get(&stream).map_or(0, |state| state.floor);
-            let state = self.state_above(stream, floor);
-            self.set(stream, state);
-            self.let_go(stream);
-        }
-        if kept.is_some() {
-            let file = &mut self.files[place];
-            let of = |extent: &Extent| {
-                self.streams.get(&extent.stream.get()).map_or(0, |state| state.dead(extent))
-            };
-            file.dead = file.extents.iter().map(of).sum();
-        }
+        self.count_merged(&replaced, kept.is_some().then_some(place));
         for file in replaced.iter().filter(|file| Some(&file.name) != kept.as_ref()) {
             self.disk.remove(&file.name).map_err(failed(&file.name, "removing it"))?;
         }
         self.disk.sync_directory().map_err(not_synced("."))?;
         Ok(bytes)
+    }
+
+    /// Takes what changed for the streams of files that were replaced, by the file with number `output` if there is one.
+    fn count_merged(&mut self, replaced: &[ColdFile], output: Option<usize>) {
+        let of = |file: &ColdFile| file.extents.iter().map(|extent| extent.stream.get()).collect();
+        let mut streams: Vec<u64> =
+            replaced.iter().flat_map(|file| -> Vec<u64> { of(file) }).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        let mut places = vec![0; replaced.len()];
+        let (mut place, mut dead) = (0, 0);
+        for stream in streams {
+            let before = self.streams.get(&stream).copied().unwrap_or_default();
+            let gone: Vec<Extent> = (replaced.iter().zip(&mut places))
+                .flat_map(|(file, place)| take_of(stream, &file.extents, place))
+                .copied()
+                .collect();
+            let extents = output.map_or(&[][..], |number| &self.files[number].extents);
+            let new = take_of(stream, extents, &mut place);
+            let after = match (gone.first(), new.first()) {
+                // Nothing was given up: what the other files hold need not be looked at.
+                (Some(old_first), Some(first)) if before.floor == 0 => {
+                    let is_first = old_first.from.get() == before.earliest;
+                    let earliest = if is_first { first.from.get() } else { before.earliest };
+                    let bytes = before.bytes + bytes_of(new) - bytes_of(&gone);
+                    StreamState { earliest, bytes, ..before }
+                }
+                _ => state_above(&mut self.disk, &self.files, stream, &before),
+            };
+            dead += new.iter().map(|extent| after.dead(extent)).sum::<u64>();
+            self.set(stream, after);
+            self.let_go(stream);
+        }
+        if let Some(number) = output {
+            self.files[number].dead = dead;
+        }
     }
 
     /// Removes files of which nothing is left, but the inputs of a merge.
@@ -241,137 +257,6 @@ impl<D: ColdDisk> ColdStore<D> {
         Ok(())
     }
 
-    /// Looks at the next streams; true when all were looked at.
-    fn retain_streams(
-        &mut self,
-        now_ns: u64,
-        keep: &dyn Fn(u64) -> Option<Keep>,
-    ) -> Result<bool, ColdError> {
-        let next: Vec<u64> = self
-            .streams
-            .range(self.cursor..)
-            .filter(|(_, state)| state.bytes > 0)
-            .take(STREAMS_PER_STEP)
-            .map(|(stream, _)| *stream)
-            .collect();
-        for stream in &next {
-            match keep(*stream) {
-                None => self.forget(*stream),
-                Some(keep) => match self.retain(*stream, &keep, now_ns) {
-                    // The others' retention does not wait for a file that somebody must mend.
-                    Err(error @ ColdError::Damaged { .. }) => self.mark_damaged(&error),
-                    outcome => outcome?,
-                },
-            }
-        }
-        let all = next.len() < STREAMS_PER_STEP;
-        self.cursor = next.last().filter(|_| !all).map_or(0, |last| last + 1);
-        Ok(all)
-    }
-
-    /// Gives up what a stream's retention does not keep.
-    fn retain(&mut self, stream: u64, keep: &Keep, now_ns: u64) -> Result<(), ColdError> {
-        let Some(state) = self.streams.get(&stream).copied() else { return Ok(()) };
-        let mut floor = state.floor;
-        if keep.retention_bytes > 0 && state.bytes > keep.retention_bytes {
-            floor = floor.max(self.floor_by_bytes(stream, &state, keep.retention_bytes)?);
-        }
-        let age = keep.retention_ms.saturating_mul(1_000_000);
-        let cutoff = now_ns.saturating_sub(age);
-        let mut oldest = state.oldest;
-        if keep.retention_ms > 0 && state.oldest < cutoff {
-            let by_age;
-            (by_age, oldest) = self.floor_by_age(stream, &state, cutoff)?;
-            floor = floor.max(by_age);
-        }
-        if floor > state.floor {
-            self.give_up(stream, floor);
-        }
-        if let Some(state) = self.streams.get_mut(&stream) {
-            state.oldest = state.oldest.max(oldest);
-        }
-        Ok(())
-    }
-
-    /// The floor with which a stream keeps at least `limit` bytes, and less than a chunk more.
-    fn floor_by_bytes(
-        &mut self,
-        stream: u64,
-        state: &StreamState,
-        limit: u64,
-    ) -> Result<u64, ColdError> {
-        let mut excess = state.bytes.saturating_sub(limit);
-        for (file, extent) in extents_of(&self.files, stream) {
-            let dead = state.dead(extent);
-            let live = extent.bytes.get() - dead;
-            if live <= excess {
-                excess -= live;
-                continue;
-            }
-            let base = file.chunk(&mut self.disk, extent, 0)?.place + dead;
-            let goes = |chunk: &Chunk| chunk.place + u64::from(chunk.bytes) <= base + excess;
-            return match file.find(&mut self.disk, extent, goes)? {
-                0 => Ok(extent.from.get()),
-                number => Ok(file.chunk(&mut self.disk, extent, number)?.first),
-            };
-        }
-        Ok(state.floor)
-    }
-
-    /// The floor below which all records are older than `cutoff`, and a time that no chunk is older than.
-    fn floor_by_age(
-        &mut self,
-        stream: u64,
-        state: &StreamState,
-        cutoff: u64,
-    ) -> Result<(u64, u64), ColdError> {
-        for (file, extent) in extents_of(&self.files, stream) {
-            if extent.end.get() <= state.floor || extent.last_time.get() < cutoff {
-                continue;
-            }
-            let goes = |chunk: &Chunk| chunk.end <= state.floor || chunk.last_time < cutoff;
-            let number = file.find(&mut self.disk, extent, goes)?;
-            let chunk = file.chunk(&mut self.disk, extent, number)?;
-            let floor = if number == 0 { extent.from.get() } else { chunk.first };
-            return Ok((floor, chunk.last_time));
-        }
-        Ok((state.end, u64::MAX))
-    }
-
-    /// Raises a stream's floor.
-    fn give_up(&mut self, stream: u64, floor: u64) {
-        let before = self.streams.get(&stream).copied().unwrap_or_default();
-        let after = self.state_above(stream, floor);
-        for file in &mut self.files {
-            for extent in &file.extents[file.of_stream(stream)] {
-                let (after, before) = (after.dead(extent), before.dead(extent));
-                file.dead = (file.dead + after).saturating_sub(before);
-            }
-        }
-        self.set(stream, after);
-    }
-
-    /// What is held of a stream from `floor` on.
-    fn state_above(&mut self, stream: u64, floor: u64) -> StreamState {
-        let end = self.streams.get(&stream).map_or(0, |state| state.end);
-        let mut state = StreamState { floor, end, earliest: end, ..StreamState::default() };
-        for (file, extent) in extents_of(&self.files, stream) {
-            if extent.end.get() <= floor {
-                continue;
-            }
-            if extent.from.get() < floor {
-                // What cannot be read counts as held: a reader is told of it.
-                state.partial = bytes_below(&mut self.disk, file, extent, floor).unwrap_or(0);
-            }
-            if state.bytes == 0 {
-                state.earliest = extent.from.get().max(floor);
-                state.oldest = extent.first_time.get();
-            }
-            state.bytes += extent.bytes.get() - state.dead(extent);
-        }
-        state
-    }
-
     /// Forgets that a stream was deleted when no file has anything of it.
     fn let_go(&mut self, stream: u64) {
         let deleted = self.streams.get(&stream).is_some_and(|state| state.floor == u64::MAX);
@@ -381,17 +266,14 @@ impl<D: ColdDisk> ColdStore<D> {
     }
 }
 
-/// Bytes of an extent's chunks that lie below `floor`.
-fn bytes_below(
-    disk: &mut impl ColdDisk,
-    file: &ColdFile,
-    extent: &Extent,
-    floor: u64,
-) -> Result<u64, ColdError> {
-    let number = file.find(disk, extent, |chunk| chunk.end <= floor)?;
-    if number == extent.chunks.get() {
-        return Ok(extent.bytes.get());
-    }
-    let start = file.chunk(disk, extent, 0)?.place;
-    Ok(file.chunk(disk, extent, number)?.place.saturating_sub(start).min(extent.bytes.get()))
+fn bytes_of(extents: &[Extent]) -> u64 {
+    extents.iter().map(|extent| extent.bytes.get()).sum()
+}
+
+/// The stream's extents, if they begin at `place`, which is moved behind them.
+fn take_of<'a>(stream: u64, extents: &'a [Extent], place: &mut usize) -> &'a [Extent] {
+    let rest = &extents[*place..];
+    let count = rest.iter().take_while(|extent| extent.stream.get() == stream).count();
+    *place += count;
+    &rest[..count]
 }

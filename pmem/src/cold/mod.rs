@@ -12,6 +12,7 @@ mod newest;
 mod page;
 mod policy;
 mod read;
+mod retention;
 mod segment;
 mod sim;
 mod store;

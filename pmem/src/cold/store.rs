@@ -32,6 +32,7 @@ pub struct ColdStore<D> {
     pub(crate) scratch: Vec<u8>,
     holes: Holes,
     live_bytes: u64,
+    live_streams: u64,
     poisoned: Option<(String, io::ErrorKind, String)>,
 }
 
@@ -82,6 +83,7 @@ impl<D: ColdDisk> ColdStore<D> {
             scratch: Vec::new(),
             holes: Holes::default(),
             live_bytes: 0,
+            live_streams: 0,
             poisoned: None,
         };
         let names = store.disk.list().map_err(failed(".", "listing the files"))?;
@@ -126,7 +128,7 @@ impl<D: ColdDisk> ColdStore<D> {
     /// Takes all streams from the files' extents.
     pub(crate) fn count_streams(&mut self) -> Result<(), ColdError> {
         self.streams.clear();
-        self.live_bytes = 0;
+        (self.live_bytes, self.live_streams) = (0, 0);
         for file in &self.files {
             for extent in &file.extents {
                 let state = self.streams.entry(extent.stream.get()).or_default();
@@ -135,7 +137,7 @@ impl<D: ColdDisk> ColdStore<D> {
                     let at = file.bytes - HEADER_BYTES as u64;
                     return Err(super::file::damage(&file.name, at, what));
                 }
-                append_extent(state, extent);
+                self.live_streams += u64::from(append_extent(state, extent));
                 self.live_bytes += extent.bytes.get();
             }
         }
@@ -226,7 +228,7 @@ impl<D: ColdDisk> ColdStore<D> {
             let file = file.inspect_err(|error| self.abandon(&new, error))?;
             for extent in &file.extents {
                 let state = self.streams.entry(extent.stream.get()).or_default();
-                append_extent(state, extent);
+                self.live_streams += u64::from(append_extent(state, extent));
                 self.live_bytes += extent.bytes.get();
             }
             self.files.push(file);
@@ -246,7 +248,7 @@ impl<D: ColdDisk> ColdStore<D> {
             files: self.files.len() as u64,
             file_bytes: files.clone().map(|file| file.bytes).sum::<u64>() + half,
             live_bytes: self.live_bytes,
-            streams: self.streams.values().filter(|state| state.bytes > 0).count() as u64,
+            streams: self.live_streams,
             memory_bytes: memory as u64,
             level: files.map(|file| file.level).min().unwrap_or(self.disk.level()),
         }
@@ -256,6 +258,7 @@ impl<D: ColdDisk> ColdStore<D> {
     pub(crate) fn set(&mut self, stream: u64, state: StreamState) {
         let before = self.streams.insert(stream, state).map_or(0, |before| before.bytes);
         self.live_bytes = self.live_bytes + state.bytes - before;
+        self.live_streams = self.live_streams + u64::from(state.bytes > 0) - u64::from(before > 0);
     }
 
     /// An error when a sync failed before.
@@ -282,13 +285,15 @@ impl<D: ColdDisk> ColdStore<D> {
     }
 }
 
-/// Takes an extent behind what is held of its stream.
-fn append_extent(state: &mut StreamState, extent: &Extent) {
-    if state.bytes == 0 {
+/// Takes an extent behind what is held of its stream; true if nothing was.
+fn append_extent(state: &mut StreamState, extent: &Extent) -> bool {
+    let first = state.bytes == 0;
+    if first {
         (state.earliest, state.oldest) = (extent.from.get(), extent.first_time.get());
     }
     state.end = extent.end.get();
     state.bytes += extent.bytes.get();
+    first
 }
 
 /// Writes records that are sorted by stream and offset, but those that newer ones displace.

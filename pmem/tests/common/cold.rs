@@ -533,6 +533,10 @@ impl World {
         if stats.live_bytes < live || stats.file_bytes < stats.live_bytes {
             return Err(format!("{stats:?}, but {live} bytes can be read"));
         }
+        let streams = self.store().ranges().count() as u64;
+        if stats.streams != streams {
+            return Err(format!("{stats:?}, but {streams} streams can be read"));
+        }
         Ok(())
     }
 
