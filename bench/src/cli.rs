@@ -131,7 +131,7 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_enum, default_value = "kernel")]
     pub(crate) floor: Floor,
     /// Measure other systems in turns with the appliance; needs --port af-xdp
-    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "rate")]
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) peers: Vec<PeerKind>,
     /// Seed of the messages' content
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -135,6 +135,15 @@ class Server(unittest.TestCase):
     def pause(self) -> None:
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGSTOP)
+        # The signal is only on its way: a thread that runs on another core goes on until it gets there.
+        tasks = f"/proc/{self.process.pid}/task"
+        while not all(self.is_stopped(f"{tasks}/{task}/stat") for task in os.listdir(tasks)):
+            time.sleep(0.001)
+
+    @staticmethod
+    def is_stopped(stat: str) -> bool:
+        with open(stat, encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
 
     def go_on(self) -> None:
         assert self.process is not None

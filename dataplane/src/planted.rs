@@ -1,21 +1,7 @@
 //! Bugs that the simulator plants to see that it finds them (`docs/simulation.md`). In builds without the feature
 //! `planted`, and in all release builds, none can be planted and the questions cost nothing.
 
-macro_rules! bugs {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A bug that can be planted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Bug { $($(#[$doc])* $name,)* }
-
-        impl Bug {
-            /// All of them.
-            #[cfg(feature = "planted")]
-            pub const ALL: &[Bug] = &[$(Bug::$name,)*];
-        }
-    };
-}
-
-bugs! {
+mstream_planted::bugs! {
     /// Records count as persisted once they were appended.
     AckOfAppended,
     /// The record at the watermark counts as below it.
@@ -71,36 +57,3 @@ bugs! {
     /// A subscription that ran out of credit does not go on with more.
     ParkedForEver,
 }
-
-#[cfg(all(feature = "planted", debug_assertions))]
-mod switch {
-    use std::cell::Cell;
-
-    use super::Bug;
-
-    thread_local! {
-        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-    }
-
-    /// Plants a bug in all shards of this thread, or none.
-    pub fn plant(bug: Option<Bug>) {
-        PLANTED.set(bug);
-    }
-
-    #[inline]
-    pub(crate) fn planted(bug: Bug) -> bool {
-        PLANTED.get() == Some(bug)
-    }
-}
-
-#[cfg(not(all(feature = "planted", debug_assertions)))]
-mod switch {
-    #[inline(always)]
-    pub(crate) const fn planted(_: super::Bug) -> bool {
-        false
-    }
-}
-
-#[cfg(all(feature = "planted", debug_assertions))]
-pub use switch::plant;
-pub(crate) use switch::planted;

@@ -1,21 +1,7 @@
 //! Bugs that tests plant to see that the persistence model finds them (`docs/persistence-model.md`). In builds without
 //! the feature `planted`, and in all release builds, none can be planted and the questions cost nothing.
 
-macro_rules! bugs {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A bug that can be planted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Bug { $($(#[$doc])* $name,)* }
-
-        impl Bug {
-            /// All of them.
-            #[cfg(feature = "planted")]
-            pub const ALL: &[Bug] = &[$(Bug::$name,)*];
-        }
-    };
-}
-
-bugs! {
+mstream_planted::bugs! {
     /// A barrier counts as completed when it was issued.
     AckBeforeFence,
     /// No barrier is issued.
@@ -89,35 +75,3 @@ bugs! {
     /// What a log lost and cold segments hold counts on.
     ColdNotSettled,
 }
-
-#[cfg(all(feature = "planted", debug_assertions))]
-mod switch {
-    use std::cell::Cell;
-
-    use super::Bug;
-
-    thread_local! {
-        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-    }
-
-    /// Plants a bug in all logs of this thread, or none.
-    pub fn plant(bug: Option<Bug>) {
-        PLANTED.set(bug);
-    }
-
-    pub(crate) fn planted(bug: Bug) -> bool {
-        PLANTED.get() == Some(bug)
-    }
-}
-
-#[cfg(not(all(feature = "planted", debug_assertions)))]
-mod switch {
-    #[inline(always)]
-    pub(crate) const fn planted(_: super::Bug) -> bool {
-        false
-    }
-}
-
-#[cfg(all(feature = "planted", debug_assertions))]
-pub use switch::plant;
-pub(crate) use switch::planted;

@@ -40,7 +40,14 @@ impl Poison {
     }
 
     /// What [`Poison::to_bits`] gave; `None` for 0.
+    #[inline]
     pub fn from_bits(bits: u64) -> Option<Poison> {
+        // Asked on the message path, where it is 0.
+        if bits == 0 { None } else { Poison::of(bits) }
+    }
+
+    #[cold]
+    fn of(bits: u64) -> Option<Poison> {
         let failed = [Failed::Write, Failed::Sync, Failed::Thread, Failed::Memory];
         let failed = failed.into_iter().find(|failed| *failed as u64 == bits & 0xff)?;
         Some(Poison { failed, slot: (bits >> 8) as u32, errno: (bits >> 40) as i32 })

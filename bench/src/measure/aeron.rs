@@ -84,6 +84,8 @@ pub(crate) struct Around<'a> {
     pub(crate) size: u16,
     /// Messages under way at most.
     pub(crate) in_flight: usize,
+    /// Messages per second, if they are sent on schedule.
+    pub(crate) rate: Option<u64>,
     pub(crate) interrupt: &'a Interrupt,
 }
 
@@ -100,7 +102,7 @@ fn program() -> Result<PathBuf, Failure> {
 impl Aeron {
     /// Starts what the shape takes, and stops the echo until its first slice.
     pub(crate) fn start(shape: Shape, around: &Around<'_>) -> Result<Aeron, Failure> {
-        let Around { setting, place, cores, veth, size, in_flight, interrupt } = *around;
+        let Around { setting, place, cores, veth, size, in_flight, rate, interrupt } = *around;
         let program = program()?;
         let here = SocketAddrV4::new(place.client, CLIENT_PORT);
         let there = SocketAddrV4::new(*place.address.ip(), ECHO_PORT);
@@ -131,6 +133,9 @@ impl Aeron {
         command.arg("client");
         end(&mut command, listen, to, cores.client, &dir(name));
         command.args(["--size", &size.to_string(), "--in-flight", &in_flight.to_string()]);
+        if let Some(rate) = rate {
+            command.args(["--rate", &rate.to_string()]);
+        }
         command.args(["--discard", &DISCARDED_NS.to_string()]);
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut client =

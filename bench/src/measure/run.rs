@@ -182,6 +182,7 @@ impl Bench<'_> {
             veth,
             size: args.size,
             in_flight,
+            rate: load.rate,
             interrupt,
         };
         let start = |shape| Aeron::start(shape, &around);

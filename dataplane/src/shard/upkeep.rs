@@ -52,18 +52,18 @@ impl<R: Region, F: Frame> Shard<R, F> {
             while let Some(subscription) = self.subscriptions.at(index) {
                 let next = subscription.next_in_session;
                 // Why one stopped is said again: the answer may have been lost.
-                let what = match subscription.pace {
+                let (what, forgotten) = match subscription.pace {
                     // Its answer comes first.
                     Pace::Asking => {
                         index = next;
                         continue;
                     }
-                    Pace::Stopped if planted(Bug::StopNotRepeated) => 0,
-                    Pace::Stopped => subscription_owes::SUBSCRIBED,
-                    _ if planted(Bug::BeatsForgotten) => 0,
-                    _ => subscription_owes::BEAT,
+                    Pace::Stopped => (subscription_owes::SUBSCRIBED, Bug::StopNotRepeated),
+                    _ => (subscription_owes::BEAT, Bug::BeatsForgotten),
                 };
-                self.owe_subscription(index, what);
+                if !planted(forgotten) {
+                    self.owe_subscription(index, what);
+                }
                 index = next;
             }
         }

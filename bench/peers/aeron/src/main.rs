@@ -1,4 +1,4 @@
-//! An Aeron echo, and the client that measures it: one message in flight or many, out and back. Driver and client
+//! An Aeron echo, and the client that measures it: one message in flight or many or so many a second, out and back. Driver and client
 //! share a thread in each process (invoker mode), which spins; nothing is persisted.
 //!
 //! `echo` runs until it is killed. `client` obeys lines on its standard input, which `mstream-bench` writes:
@@ -57,6 +57,10 @@ struct ClientArgs {
     /// Messages under way at most
     #[arg(long, value_name = "N")]
     in_flight: u64,
+    /// Messages per second, sent on a schedule and timed from when each was due; without it as fast as what is under
+    /// way allows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
     /// Nanoseconds at the beginning of a slice that are not recorded
     #[arg(long, value_name = "NS")]
     discard: u64,
@@ -87,7 +91,7 @@ fn echo(args: &EndArgs) -> Result<(), Failure> {
 fn client(args: &ClientArgs) -> Result<(), Failure> {
     let end = End::open(&args.end)?;
     end.until_connected(|| Ok(()))?;
-    let mut measurement = Measurement::new(args.size, args.in_flight, args.discard)?;
+    let mut measurement = Measurement::new(args.size, args.in_flight, args.rate, args.discard)?;
     say("ready")?;
     for line in std::io::stdin().lines() {
         let line = line?;

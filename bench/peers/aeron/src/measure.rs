@@ -19,6 +19,8 @@ pub(crate) struct Measurement {
     origin: u64,
     message: Vec<u8>,
     in_flight: u64,
+    /// Between messages that are sent on schedule.
+    period_ns: Option<f64>,
     discard_ns: u64,
     latency: Histogram<u64>,
     sent: u64,
@@ -31,7 +33,12 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
-    pub(crate) fn new(size: u16, in_flight: u64, discard_ns: u64) -> Result<Measurement, Failure> {
+    pub(crate) fn new(
+        size: u16,
+        in_flight: u64,
+        rate: Option<u64>,
+        discard_ns: u64,
+    ) -> Result<Measurement, Failure> {
         let clock = Clock::new();
         let origin = clock.raw();
         let mut latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
@@ -42,6 +49,7 @@ impl Measurement {
             origin,
             message: vec![0x5a; size.into()],
             in_flight,
+            period_ns: rate.map(|rate| 1e9 / rate as f64),
             discard_ns,
             latency,
             sent: 0,
@@ -63,6 +71,7 @@ impl Measurement {
         let begin_ns = self.now_ns();
         let (from_ns, to_ns) = (begin_ns + self.discard_ns, begin_ns + slice_ns);
         let mut heard_ns = begin_ns;
+        let mut messages: u64 = 0;
         loop {
             let now_ns = self.now_ns();
             if now_ns >= to_ns && self.sent == self.came {
@@ -70,13 +79,20 @@ impl Measurement {
             }
             let mut turn = 0;
             while now_ns < to_ns && turn < SENT_PER_TURN && self.sent - self.came < self.in_flight {
-                let at_ns = self.now_ns();
+                let at_ns = match self.period_ns {
+                    None => self.now_ns(),
+                    Some(period_ns) => begin_ns + (messages as f64 * period_ns) as u64,
+                };
+                if at_ns > now_ns && self.period_ns.is_some() {
+                    break;
+                }
                 self.message[..8].copy_from_slice(&self.sent.to_le_bytes());
                 if !end.send(&self.message)? {
                     break;
                 }
                 self.at_ns.push_back(at_ns);
                 self.sent += 1;
+                messages += 1;
                 turn += 1;
             }
             end.work()?;
