@@ -164,8 +164,7 @@ impl<R: Region> Wal<R> {
     /// Recycles until the reserve is whole again, as far as that is possible. For starts, which take a segment
     /// each and could otherwise use the reserve up; blocks for as long as it takes.
     pub fn refill_reserve(&mut self) {
-        while self.is_short_of_segments()
-            && (self.retire != Retire::Idle || !self.is_oldest_held())
+        while self.is_short_of_segments() && (self.retire != Retire::Idle || !self.is_oldest_held())
         {
             let before = (self.retire, self.written, self.completed_written);
             self.housekeep(usize::MAX);
