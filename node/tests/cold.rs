@@ -123,7 +123,7 @@ fn all_of_a_cold_stream_is_read_though_the_log_was_recycled_many_times_and_kille
     // What is not cold is gone.
     let mut reader = udp(&setting, Identity::Anonymous).reading("h", From::Offset(0), 4096);
     reader.until("it is told", |seen| seen.stopped.is_some());
-    let stopped = reader.seen.stopped.clone();
+    let stopped = reader.seen.stopped;
     assert!(matches!(stopped, Some(Stop::OffsetGone { earliest: 1.. })), "{stopped:?}");
     let admin = Admin::at(node.admin());
     let positions = admin.describe(by_name("s")).expect("there").positions.expect("told");
