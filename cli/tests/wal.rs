@@ -36,7 +36,7 @@ impl Logs {
         }
         drop(wal);
         let opened = FileJournal::open(Directory::new(logs.path())).expect("a new catalogue");
-        let (mut journal, ..) = opened;
+        let (mut journal, catalogue, _) = opened;
         let create = |id: u64, name: &str| Command::CreateStream {
             time_ns: 1,
             id: Some(id),
@@ -50,7 +50,7 @@ impl Logs {
             publishers: 2,
         });
         let commands = [configured, create(STREAM, "trades"), create(6, "quotes")];
-        journal.commit(&commands).expect("written");
+        journal.commit(&catalogue, &commands).expect("written");
         logs
     }
 

@@ -157,10 +157,12 @@ impl Budget {
             }
             add(format!("shard {number}: sessions and tables"), tables);
             add(format!("shard {number}: index of the log"), index);
+            let buffers = (config.cold.read_buffers * config.cold.read_buffer_bytes) as u64;
+            add(format!("shard {number}: buffers of cold segments"), buffers);
         }
-        // A shard's own, and one that syncs its log.
-        let per_shard = 1 + u64::from(config.wal.sync.is_some());
-        let threads = config.shards.len() as u64 * per_shard + 3;
+        // A shard's own, its cold segments', and one that syncs its log.
+        let per_shard = 2 + u64::from(config.wal.sync.is_some());
+        let threads = config.shards.len() as u64 * per_shard + 4;
         add("threads".to_string(), threads * THREAD_BYTES);
         if config.uses_dpdk() {
             // Whether they are huge is found out when DPDK starts; small ones always will do.

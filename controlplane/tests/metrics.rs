@@ -69,6 +69,13 @@ fn snapshot() -> v1::Status {
         required_level: v1::Level::Process.into(),
         missing: Vec::new(),
         missing_messages: 17,
+        cold: Some(v1::Cold {
+            dir: "/cold".to_string(),
+            level: v1::Level::MediaSync.into(),
+            condition: "full".to_string(),
+            positions: vec![number("files", 41), number("lag_ms", 42)],
+            counters: vec![number("reads", 43)],
+        }),
     };
     v1::Status {
         node_id: 9,
@@ -114,6 +121,10 @@ fn the_text_has_every_value() {
         r#"mstream_shard_epoch{shard="3"} 5"#.to_string(),
         r#"mstream_shard_log_faulty{shard="3",condition="possible-loss"} 1"#.to_string(),
         r#"mstream_shard_missing_messages{shard="3"} 17"#.to_string(),
+        r#"mstream_shard_cold_faulty{shard="3",condition="full"} 1"#.to_string(),
+        r#"mstream_shard_cold_files{shard="3"} 41"#.to_string(),
+        r#"mstream_shard_cold_lag_seconds{shard="3"} 0.042"#.to_string(),
+        r#"mstream_shard_cold_reads_total{shard="3"} 43"#.to_string(),
         r#"mstream_shard_appended_lsn{shard="3"} 18446744073709553000.0"#.to_string(),
         r#"mstream_shard_segments_ready{shard="3"} 2"#.to_string(),
         "# TYPE mstream_shard_messages_stored_total counter".to_string(),

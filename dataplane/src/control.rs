@@ -6,7 +6,9 @@
 use std::net::IpAddr;
 
 use mstream_nic::Peer;
+use mstream_pmem::cold::ColdRange;
 use mstream_pmem::region::Level;
+use mstream_pmem::sealed::Sealed;
 use mstream_pmem::wal::TableFull;
 
 use crate::shard::{PublisherEntry, StreamEntry};
@@ -19,6 +21,15 @@ pub const REPORT_ROWS: usize = 64;
 pub enum Command {
     /// A segment slot was prepared and may be used. Not answered.
     SlotReady(u32),
+    /// What cold segments hold of a stream has changed. Not answered.
+    ColdRange {
+        /// Id of the stream.
+        stream: u64,
+        /// What they hold now.
+        range: ColdRange,
+    },
+    /// A sealed segment was read and may be recycled. Not answered.
+    SegmentRead(Sealed),
     /// Takes a stream on. The catalogue holds it durably before this is sent.
     CreateStream {
         /// Comes back with the reply.
@@ -175,8 +186,10 @@ pub enum DeleteError {
 pub struct StreamRow {
     /// Stream id.
     pub id: u64,
-    /// First offset that is still held; `next_offset` when none is.
+    /// First offset that is still held, in the log or in cold segments; `next_offset` when none is.
     pub earliest_offset: u64,
+    /// What cold segments hold; nothing where both ends are the same.
+    pub cold: ColdRange,
     /// Offset of the next message to be stored.
     pub next_offset: u64,
     /// Offset behind the last visible message.

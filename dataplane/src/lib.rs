@@ -1,5 +1,6 @@
 //! The data plane: one shard per core, as a state machine without I/O, and the loop that polls it.
 
+mod cold;
 mod control;
 mod outbox;
 #[cfg(feature = "planted")]
@@ -11,6 +12,10 @@ mod poll_times;
 mod shard;
 mod status;
 
+pub use cold::{
+    ColdAnswer, ColdAsker, ColdFound, ColdLink, ColdQueues, ColdRequest, ColdStreams, ColdWatch,
+    ColdWork, ColdWorker,
+};
 pub use control::{
     Command, CreateError, DeleteError, REPORT_ROWS, ReaderState, Reply, SessionRow, StreamRow,
     SubscriptionRow,

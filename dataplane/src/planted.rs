@@ -40,6 +40,10 @@ mstream_planted::bugs! {
     OpenedBeforeDurable,
     /// Sessions that are not heard any more do not end.
     SessionsStay,
+    /// The shard is not told what cold segments hold.
+    ColdRangesUntold,
+    /// A sealed segment is given back without having been copied.
+    GivenBackUncopied,
     /// Why a subscription stopped is said once.
     StopNotRepeated,
     /// Subscriptions are not told what they were sent.

@@ -9,7 +9,9 @@ use crossbeam_queue::ArrayQueue;
 use mstream_nic::port::BURST;
 use mstream_nic::{FrameQueue, Port};
 use mstream_pmem::region::Region;
+use mstream_pmem::sealed::Sealed;
 
+use crate::cold::ColdLink;
 use crate::control::{Command, Reply};
 use crate::poll_times::PollTimes;
 use crate::shard::{Now, Shard};
@@ -101,7 +103,10 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
     received: FrameQueue<P::Frame>,
     commands: Arc<ArrayQueue<Command>>,
     replies: Arc<ArrayQueue<Reply>>,
+    cold: Option<ColdLink>,
     status: Arc<Status>,
+    /// Where sealed segments are lent to, if anywhere.
+    sealed: Option<Arc<ArrayQueue<Sealed>>>,
     published_ns: u64,
     times: PollTimes,
     /// When the last poll began, if it carried messages.
@@ -130,7 +135,9 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             received,
             commands,
             replies,
+            cold: None,
             status,
+            sealed: None,
             published_ns: 0,
             times: PollTimes::default(),
             carried_ns: None,
@@ -138,6 +145,18 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         let now = this.clock.now();
         this.publish(now);
         this
+    }
+
+    /// With a reader of cold segments, for a shard that has pages for them.
+    pub fn with_cold(mut self, link: ColdLink) -> Self {
+        self.cold = Some(link);
+        self
+    }
+
+    /// The same loop, which puts the log's sealed segments into `sealed` as far as there is room, one a poll. They come
+    /// back with [`Command::SegmentRead`]. Nobody else puts anything there.
+    pub fn lending_to(self, sealed: Arc<ArrayQueue<Sealed>>) -> Self {
+        PollLoop { sealed: Some(sealed), ..self }
     }
 
     /// The shard.
@@ -180,6 +199,9 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         if !self.commands.is_empty() {
             self.take_commands(now);
         }
+        if let Some(link) = &self.cold {
+            link.exchange(&mut self.shard, &self.commands);
+        }
         let mut work = 0;
         for port in 0..self.ports.len() {
             work += self.ports[port].receive(&mut self.received, BURST) as u64;
@@ -197,6 +219,9 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         work += delivered + self.shard.finish(now, self.ports.as_mut_slice());
         for port in &mut self.ports {
             port.flush();
+        }
+        if self.shard.wal().has_sealed() {
+            self.lend();
         }
         if now.mono_ns >= self.published_ns + PUBLISH_NS {
             self.publish(now);
@@ -222,6 +247,15 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             if last {
                 return;
             }
+        }
+    }
+
+    #[cold]
+    fn lend(&mut self) {
+        let Some(queue) = self.sealed.as_ref().filter(|queue| !queue.is_full()) else { return };
+        if let Some(sealed) = self.shard.wal_mut().next_sealed() {
+            let pushed = queue.push(sealed);
+            debug_assert!(pushed.is_ok(), "only the shard puts segments into the queue");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::poll_times::PollTimes;
 use crate::shard::{Counters, Shard};
 
 /// Positions and gauges, in the order of [`Status::positions`].
-const POSITIONS: [&str; 12] = [
+const POSITIONS: [&str; 13] = [
     "appended_lsn",
     "committed_lsn",
     "slots_wanted",
@@ -22,6 +22,8 @@ const POSITIONS: [&str; 12] = [
     "subscriptions",
     // Those that are served from the log.
     "subscriptions_behind",
+    // Those that wait for cold segments or are served from them.
+    "subscriptions_cold",
     "frames_held",
     "streams",
     // Deleted streams whose users are still being told, or whose place in the tables is not free yet.
@@ -111,6 +113,7 @@ impl Status {
         self.times.publish(times);
         let (publications, subscriptions) = shard.handles();
         let (streams, dying) = shard.streams();
+        let (waiting, in_use) = shard.cold_readers();
         let values = [
             wal.appended(),
             shard.committed(),
@@ -120,6 +123,7 @@ impl Status {
             publications as u64,
             subscriptions as u64,
             shard.subscriptions_behind() as u64,
+            (waiting + in_use) as u64,
             shard.frames_held() as u64,
             streams as u64,
             dying as u64,

@@ -1,5 +1,6 @@
 //! After its start a shard on a memif port makes no system call, calls no allocator and takes no page
-//! fault: while clients come, publish, read, lag and go, and while the log rolls and is recycled.
+//! fault: while clients come, publish, read, lag and go, while the log rolls and is recycled, and while readers are
+//! served from cold segments.
 //!
 //! A program of its own (no test harness): the shard's thread gets a seccomp filter that ends the
 //! process at any system call whatever, so that thread can never end, and the program leaves with it
@@ -18,12 +19,14 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use mstream_client::{Client, Event, From, Identity, PublicationConfig, SessionConfig, connect};
 use mstream_dataplane::{
-    Clock, Command, Limits, PollLoop, PortAddress, PublisherEntry, Reply, Shard, ShardConfig,
-    Status, StreamEntry, StreamRules, TscClock,
+    Clock, ColdFound, ColdLink, Command, Limits, PollLoop, PortAddress, PublisherEntry, Reply,
+    Shard, ShardConfig, Status, StreamEntry, StreamRules, TscClock,
 };
 use mstream_nic::Port;
 use mstream_nic::memif::{ClientPort, Listener, ListenerConfig, ServerPortSeed};
+use mstream_pmem::cold::{ColdPage, ColdStore, DirDisk, Keep};
 use mstream_pmem::prepare::{DirConfig, SyncConfig, open_dir};
+use mstream_pmem::sealed::Sealed;
 use mstream_pmem::staged::default_window_bytes;
 use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -63,6 +66,8 @@ static ALLOCATOR: Counting = Counting;
 const SEGMENT_BYTES: u64 = 2 << 20;
 const SEGMENTS: u32 = 8;
 const STREAM: u64 = 7;
+const LOG_ID: [u8; 16] = [1; 16];
+const PAGES: usize = 2;
 const SHARD: &str = "10.0.0.1:7500";
 
 /// Streams that the shard's tables hold: the one with traffic and a few that come and go.
@@ -75,11 +80,50 @@ const COME_AND_GO: u64 = 10_000;
 struct Queues {
     commands: Arc<ArrayQueue<Command>>,
     replies: Arc<ArrayQueue<Reply>>,
+    sealed: Arc<ArrayQueue<Sealed>>,
+    cold: ColdLink,
 }
 
 impl Queues {
     fn new() -> Queues {
-        Queues { commands: Arc::new(ArrayQueue::new(64)), replies: Arc::new(ArrayQueue::new(64)) }
+        Queues {
+            commands: Arc::new(ArrayQueue::new(64)),
+            replies: Arc::new(ArrayQueue::new(64)),
+            sealed: Arc::new(ArrayQueue::new(4)),
+            cold: ColdLink::new(PAGES),
+        }
+    }
+
+    /// Copies what the shard seals to cold segments in `dir`, and reads what it asks for, until `stop`.
+    fn copy_and_read(&self, dir: &Path, stop: &AtomicBool) {
+        let disk = DirDisk::open(dir, false).expect("a directory");
+        let mut store = ColdStore::open(disk, LOG_ID, 0).expect("empty");
+        let keep = |stream| (stream == STREAM).then(Keep::default);
+        let push = |mut command| {
+            while let Err(back) = self.commands.push(command) {
+                command = back;
+                std::thread::yield_now();
+            }
+        };
+        while !stop.load(Ordering::Relaxed) {
+            if let Some(sealed) = self.sealed.pop() {
+                let (sequence, end) = (sealed.sequence(), sealed.end());
+                store.copy(sequence, sealed.bytes(), end, &keep).expect("copied");
+                for (stream, range) in store.ranges() {
+                    push(Command::ColdRange { stream, range });
+                }
+                push(Command::SegmentRead(sealed));
+            }
+            while let Some(mut request) = self.cold.requests.pop() {
+                let read = store.read(request.stream, request.from, &mut request.page);
+                let found = match read.expect("sound") {
+                    true => ColdFound::Page,
+                    false => ColdFound::Nothing,
+                };
+                self.cold.answers.push(request.answer(found)).expect("a place for each page");
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Sends a command and waits for the answer.
@@ -180,14 +224,14 @@ fn shard_thread(
     }
     let config = WalConfig {
         shard: 0,
-        new_log_id: [1; 16],
+        new_log_id: LOG_ID,
         new_secret: [0x5e; 16],
         boot_id: [2; 16],
         tables: TableLimits { streams: STREAMS, publications: 64, publishers: 4 },
         ready_segments: 2,
         time_ns: 1,
     };
-    let (wal, _) = Wal::open(region, &slots, config).expect("a new log opens");
+    let (wal, _) = Wal::open_holding(region, &slots, config).expect("a new log opens");
     let mut clock = TscClock::new(Arc::new(AtomicI64::new(0)));
     let config = ShardConfig {
         ports: vec![PortAddress {
@@ -202,7 +246,7 @@ fn shard_thread(
         streams: vec![StreamEntry {
             id: STREAM,
             name: "trades".into(),
-            rules: StreamRules::default(),
+            rules: StreamRules { cold: true, ..StreamRules::default() },
         }],
         publishers: vec![PublisherEntry { id: 42, name: "feed".into() }],
         secret: [3; 16],
@@ -210,7 +254,11 @@ fn shard_thread(
     let now = clock.now();
     let shard = Shard::new(config, wal, now).expect("the tables hold the configuration");
     let (commands, replies) = (Arc::clone(&queues.commands), Arc::clone(&queues.replies));
-    let mut polls = PollLoop::new(vec![port], shard, clock, commands, replies, Arc::clone(status));
+    let pages = (0..PAGES).map(|_| ColdPage::new(64 * 1024)).collect();
+    let shard = shard.with_cold(pages, []);
+    let mut polls = PollLoop::new(vec![port], shard, clock, commands, replies, Arc::clone(status))
+        .with_cold(queues.cold.clone())
+        .lending_to(Arc::clone(&queues.sealed));
     touch_stack();
     // As mstreamd does: tables of fixed size get their pages now.
     // SAFETY: locking memory changes no byte of it.
@@ -316,6 +364,19 @@ fn traffic(socket: &Path, messages: u64) {
     // The slow one goes without a word: its connection ends under the shard.
 }
 
+/// Reads all that was ever published, most of which the log does not hold any more.
+fn read_all(socket: &Path, messages: u64) {
+    let mut reader = Seen::connect(socket);
+    let session = reader.client.open_session(SessionConfig::new(Identity::Anonymous));
+    reader.client.subscribe(session, "trades", From::Earliest, 4096);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while reader.messages < messages {
+        reader.poll();
+        assert!(Instant::now() < deadline && !reader.stopped, "{} read", reader.messages);
+    }
+    reader.client.close();
+}
+
 /// Names the directory below which the log is to be, and makes this the process that does the test.
 const PARENT: &str = "MSTREAM_QUIET_PARENT";
 
@@ -358,14 +419,19 @@ fn quiet(parent: &Path) -> ! {
     let filtered = facts.is_ok_and(|facts| facts.lines().any(|line| line == "Seccomp:\t2"));
     assert!(filtered, "the shard's thread runs under the filter");
     let before = faults(thread);
-    // More than the log holds: it rolls and recycles, and the slow reader's offset is gone. Meanwhile streams come
-    // and go.
+    let copier = {
+        let (queues, stop, dir) = (queues.clone(), Arc::clone(&stop), dir.path().join("cold"));
+        std::thread::spawn(move || queues.copy_and_read(&dir, &stop))
+    };
+    // More than the log holds: it rolls and recycles, and the slow reader falls behind it. Meanwhile streams come and
+    // go.
     std::thread::scope(|scope| {
         scope.spawn(|| queues.come_and_go(&mut Seen::connect(&socket)));
         for _ in 0..3 {
             traffic(&socket, 20_000);
         }
     });
+    read_all(&socket, 60_000);
     // Sessions that went without a word expire.
     std::thread::sleep(Duration::from_millis(1500));
     let after = faults(thread);
@@ -383,6 +449,7 @@ fn quiet(parent: &Path) -> ! {
         after
     );
     assert!(bytes > 2 * u64::from(SEGMENTS) * SEGMENT_BYTES, "the log was recycled");
+    assert!(counters["delivered_from_cold"] > 0, "cold segments were read");
     assert!(counters["sessions_expired"] > 0, "sessions expired");
     let positions: std::collections::HashMap<_, _> = status.positions().collect();
     assert_eq!((positions["streams"], positions["streams_dying"]), (1, 0), "all others went");
@@ -395,6 +462,7 @@ fn quiet(parent: &Path) -> ! {
     }
     stop.store(true, Ordering::Release);
     control.join().expect("the listener ends");
+    copier.join().expect("it copied");
     drop(dir);
     // The shard's thread cannot end: it may not even ask to.
     std::process::exit(0);

@@ -39,6 +39,7 @@ fn command(bytes: &mut &[u8]) -> Command {
             rules: Rules {
                 max_block_bytes: u32::from(next(bytes)) * 16,
                 minimum_level: Level::from_number(next(bytes) % 6),
+                cold: how & 0x40 != 0,
                 ..Rules::default()
             },
         },

@@ -83,6 +83,7 @@ pub(crate) async fn until_asked(
     let mut refusals: Vec<_> = shards.iter().map(|_| Refusals::default()).collect();
     let mut noted: Vec<_> = shards.iter().map(|_| Default::default()).collect();
     let mut poisoned = vec![false; shards.len()];
+    let mut cold = vec![0; shards.len()];
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
@@ -99,6 +100,7 @@ pub(crate) async fn until_asked(
                 tick = tick.wrapping_add(1);
                 note_errors(shards, &mut noted, errors);
                 tell_poisoned(shards, &mut poisoned, errors);
+                note_cold(shards, &mut cold, errors);
                 if tick.is_multiple_of(REFUSALS_EVERY) {
                     tell_refusals(shards, &mut refusals);
                 }
@@ -144,6 +146,18 @@ fn note_errors(shards: &[Watched], noted: &mut [(Refusals, PortErrors)], errors:
         for (port, what, count) in ports.grown(&shard.status, shard.ports.len()) {
             let place = format!("shard {number}, port {}", shard.ports[port]);
             errors.note(&place, what, count, now_ns);
+        }
+    }
+}
+
+/// Notes what went wrong with cold segments since the last call. Their workers said it in the log.
+fn note_cold(shards: &[Watched], noted: &mut [u64], errors: &Errors) {
+    for (number, (shard, noted)) in shards.iter().zip(noted).enumerate() {
+        let count = shard.cold.errors();
+        let more = count - std::mem::replace(noted, count);
+        if more > 0 {
+            let what = format!("cold segments: {}", shard.cold.condition());
+            errors.note(&format!("shard {number}"), &what, more, now_ns());
         }
     }
 }

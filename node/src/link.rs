@@ -265,6 +265,8 @@ fn positions(row: &StreamRow) -> v1::StreamPositions {
         visible_end: row.visible_end,
         publications: row.publications,
         subscriptions: row.subscriptions,
+        cold_earliest_offset: row.cold.earliest,
+        cold_end: row.cold.end,
     }
 }
 

@@ -49,8 +49,8 @@ pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opene
         ready_segments: settings.ready_segments,
         time_ns,
     };
-    let (mut wal, report) = Wal::open_even_damaged(region, &slots, wal_config)
-        .map_err(|error| failed(error.to_string()))?;
+    let (mut wal, report) =
+        Wal::open_holding(region, &slots, wal_config).map_err(|error| failed(error.to_string()))?;
     tell(config, number, &wal, &report);
     let why = preparer.why();
     match wal.level() {

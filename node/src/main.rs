@@ -6,6 +6,7 @@ mod admin;
 mod any_port;
 mod args;
 mod catalogue;
+mod cold;
 mod control;
 mod devices;
 mod echo;
@@ -72,7 +73,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut placement = placement::survey(&config);
     if args.check {
         // A start says it by failing.
-        placement.findings.splice(0..0, devices::findings(&config));
+        let lacks = devices::findings(&config).into_iter().chain(cold::findings(&config));
+        placement.findings.splice(0..0, lacks);
         report::plan(args, &config, budget.as_ref(), &placement)?;
     }
     if let Some(budget) = &budget {

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::admin::Errors;
 use mstream_controlplane::catalogue::Keeper;
-use mstream_controlplane::{Config, Housekeeper};
-use mstream_dataplane::{Clock, Limits, ShardConfig, Status, TscClock};
+use mstream_controlplane::{Config, Housekeeper, SealedReader};
+use mstream_dataplane::{Clock, ColdLink, ColdQueues, Limits, ShardConfig, Status, TscClock};
 use mstream_nic::memif::Listener;
 use mstream_nic_dpdk::Eal;
 use mstream_pmem::prepare::{DirLock, Preparer};
@@ -19,6 +19,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::admin::{self, Server};
+use crate::cold::{self, Cells, Worker};
 use crate::control::{Outcome, Signals, until_asked, until_polling};
 use crate::lack::Lack;
 use crate::link::{Link, QUEUE};
@@ -27,7 +28,7 @@ use crate::ports::{PortSeed, start_dpdk};
 use crate::probe::PortProbe;
 use crate::shard::{Event, Job, Plan, ShardJob, idle};
 use crate::starting::Starting;
-use crate::supply::Supplied;
+use crate::supply::{LENT, Lends, Supplied};
 use crate::{Failure, catalogue, log, report, thread};
 
 /// A shard as the control thread sees it.
@@ -42,6 +43,8 @@ pub(crate) struct Watched {
     pub(crate) lack: Lack,
     /// How long the syncs of its log take, if there are any.
     pub(crate) syncs: Option<Syncs>,
+    /// Its cold segments.
+    pub(crate) cold: Arc<Cells>,
 }
 
 /// The threads of the node, and how to end them.
@@ -81,14 +84,15 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
         say(&format!("mstreamd: admin {}", bound.address));
     }
     let errors = Arc::new(Errors::default());
-    let Opened { jobs, supplies, watched, held } = match echo {
+    let Opened { jobs, supplies, lenders, workers, watched, held } = match echo {
         true => Opened::echo(config),
         false => Opened::shards(config, &mut clock, &starting)?,
     };
     starting.stage("opening the ports");
     let eal = start_dpdk(config)?.map(Arc::new);
     let (mut threads, mut events) = Threads::new();
-    let started = threads.start(config, jobs, supplies, eal.as_ref());
+    let helpers = Helpers { supplies, lenders, workers, clock: clock.clone() };
+    let started = threads.start(config, jobs, helpers, eal.as_ref());
     starting.stage("making the shards' tables");
     let ran = match started {
         Ok(()) => match until_polling(config.shards.len(), &mut signals, &mut events).await {
@@ -140,10 +144,20 @@ async fn lead(config: &Config, findings: &[Finding], echo: bool) -> Result<(), F
 
 type Supplies = Vec<(Preparer, Supplied)>;
 
+/// What the threads beside the shards look after.
+struct Helpers {
+    supplies: Supplies,
+    lenders: Vec<Lends>,
+    workers: Vec<Worker>,
+    clock: TscClock,
+}
+
 /// What is opened before the threads start.
 struct Opened {
     jobs: Vec<Job>,
     supplies: Supplies,
+    lenders: Vec<Lends>,
+    workers: Vec<Worker>,
     watched: Vec<Watched>,
     /// `None` for an echo, which has no log.
     held: Option<Held>,
@@ -159,7 +173,14 @@ struct Held {
 impl Opened {
     fn echo(config: &Config) -> Opened {
         let jobs = config.shards.iter().map(|_| Job::Echo).collect();
-        Opened { jobs, supplies: Vec::new(), watched: Vec::new(), held: None }
+        Opened {
+            jobs,
+            supplies: Vec::new(),
+            lenders: Vec::new(),
+            workers: Vec::new(),
+            watched: Vec::new(),
+            held: None,
+        }
     }
 
     /// Opens all logs and the catalogue, and makes what the shards' threads need.
@@ -179,9 +200,13 @@ impl Opened {
         starting.stage("reading the catalogue");
         let levels = logs.iter().map(|(wal, _)| wal.level()).collect();
         let known: Vec<u64> = logs.iter().flat_map(|(wal, _)| wal.stream_ids()).collect();
-        let opened = catalogue::open(config, levels, &known, time_ns)?;
+        let catalogue::Opened { keeper, lock: catalogue_lock } =
+            catalogue::open(config, levels, &known, time_ns)?;
+        let keeper = Arc::new(keeper);
+        starting.stage("reading the cold segments");
         let (mut jobs, mut supplies, mut watched) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, (shard, (wal, preparer))) in config.shards.iter().zip(logs).enumerate() {
+        let (mut lenders, mut workers) = (Vec::new(), Vec::new());
+        for (number, (shard, (mut wal, preparer))) in config.shards.iter().zip(logs).enumerate() {
             let status = Arc::new(Status::new(shard.ports.len()));
             let commands = Arc::new(ArrayQueue::new(QUEUE));
             let replies = Arc::new(ArrayQueue::new(QUEUE));
@@ -189,19 +214,29 @@ impl Opened {
             let ports: Vec<_> = ports.collect();
             let (to, from) = (Arc::clone(&commands), Arc::clone(&replies));
             let link = Arc::new(Link::new(number as u32, ports.clone(), to, from));
-            let lack = Lack::new(wal.fault(), &missing[number], &opened.keeper);
+            let lack = Lack::new(wal.fault(), &missing[number], &keeper);
             let syncs = wal.region().syncs();
-            watched.push(Watched { status: Arc::clone(&status), ports, link, lack, syncs });
+            let sealed = Arc::new(ArrayQueue::new(LENT));
+            let read = Arc::new(ArrayQueue::new(LENT));
+            lenders.push(Lends::new(Arc::clone(&sealed), Arc::clone(&read)));
+            let queues = ColdQueues {
+                link: ColdLink::new(config.cold.read_buffers),
+                sealed: read,
+                commands: Arc::clone(&commands),
+            };
+            let cold = cold::Start { config, number, streams: &keeper, now: clock.now() };
+            let cold::Opened { worker, cells, cold } = cold.open(&mut wal, queues)?;
+            workers.push(worker);
+            let status_of = Arc::clone(&status);
+            watched.push(Watched { status: status_of, ports, link, lack, syncs, cold: cells });
             supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
-            let config = shard_config(config, number, &opened.keeper)?;
+            let config = shard_config(config, number, &keeper)?;
             let clock = clock.clone();
-            let job = ShardJob { config, wal, clock, commands, replies, status };
+            let job = ShardJob { config, wal, clock, commands, replies, status, cold, sealed };
             jobs.push(Job::Shard(Box::new(job)));
         }
-        let catalogue::Opened { keeper, lock: catalogue_lock } = opened;
-        let keeper = Arc::new(keeper);
         let held = Some(Held { keeper, _catalogue_lock: catalogue_lock, _lock: lock });
-        Ok(Opened { jobs, supplies, watched, held })
+        Ok(Opened { jobs, supplies, lenders, workers, watched, held })
     }
 }
 
@@ -271,7 +306,7 @@ impl Threads {
         &mut self,
         config: &Config,
         jobs: Vec<Job>,
-        supplies: Supplies,
+        helpers: Helpers,
         eal: Option<&Arc<Eal>>,
     ) -> Result<(), Failure> {
         let control_core = config.node.control_core;
@@ -306,6 +341,7 @@ impl Threads {
             self.shards.push(spawn(name, move || plan.run())?);
         }
         let stop = Arc::clone(&self.stop_helpers);
+        let Helpers { supplies, lenders, workers, clock } = helpers;
         let mut keeper = Housekeeper::new(supplies);
         self.helpers.push(spawn("segments".to_string(), move || {
             // Where the control thread is, a helper may be: its core was pinned to before.
@@ -313,6 +349,21 @@ impl Threads {
                 keeper.run(&stop);
             }
         })?);
+        let stop = Arc::clone(&self.stop_helpers);
+        let mut reader = SealedReader::new(lenders, Vec::new());
+        self.helpers.push(spawn("sealed".to_string(), move || {
+            if thread::pin(control_core).is_ok() && thread::block_signals().is_ok() {
+                reader.run(&stop);
+            }
+        })?);
+        for (number, mut worker) in workers.into_iter().enumerate() {
+            let (stop, mut clock) = (Arc::clone(&self.stop_helpers), clock.clone());
+            self.helpers.push(spawn(format!("cold-{number}"), move || {
+                if thread::pin(control_core).is_ok() && thread::block_signals().is_ok() {
+                    worker.run(&stop, &mut clock);
+                }
+            })?);
+        }
         Ok(())
     }
 

@@ -38,6 +38,14 @@ pub(crate) fn plan(
             wal.segment_bytes,
             wal.require.map_or("process", |level| level.name()),
         );
+        let _ = writeln!(
+            text,
+            "shard {number}: cold segments in {}; {} bytes a second at most, {} buffers of {} bytes",
+            config.cold_dir(number).display(),
+            config.cold.bandwidth_bytes_per_second,
+            config.cold.read_buffers,
+            config.cold.read_buffer_bytes,
+        );
     }
     if let Some(budget) = budget {
         let _ = writeln!(text, "memory:\n{budget}");

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::config;
 use mstream_dataplane::{
-    Clock, Command, Idle, PollLoop, Reply, Shard, ShardConfig, Status, TscClock,
+    Clock, ColdLink, Command, Idle, PollLoop, Reply, Shard, ShardConfig, Status, TscClock,
 };
 use mstream_nic::Port;
 use mstream_nic_dpdk::Eal;
 use mstream_pmem::AnyRegion;
+use mstream_pmem::cold::{ColdPage, ColdRange};
+use mstream_pmem::sealed::Sealed;
 use mstream_pmem::wal::Wal;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -74,6 +76,20 @@ pub(crate) struct ShardJob {
     pub(crate) replies: Arc<ArrayQueue<Reply>>,
     /// Where it publishes counters and positions.
     pub(crate) status: Arc<Status>,
+    /// Its way to its cold segments.
+    pub(crate) cold: Cold,
+    /// Where it lends sealed segments to.
+    pub(crate) sealed: Arc<ArrayQueue<Sealed>>,
+}
+
+/// What a shard needs to read cold segments.
+pub(crate) struct Cold {
+    /// Its way to their reader.
+    pub(crate) link: ColdLink,
+    /// Pages to read them into.
+    pub(crate) pages: Vec<ColdPage>,
+    /// What they hold now.
+    pub(crate) ranges: Vec<(u64, ColdRange)>,
 }
 
 /// The data plane's word for `idle`.
@@ -134,11 +150,15 @@ struct Polled {
 impl PortUser for Polled {
     fn use_ports<P: Port>(self, ports: Vec<P>, opened: Vec<Opened>) -> Result<Vec<P>, Failure> {
         let Polled { job, idle, stop, events } = self;
-        let ShardJob { config, wal, mut clock, commands, replies, status } = job;
+        let ShardJob { config, wal, mut clock, commands, replies, status, cold, sealed } = job;
+        let Cold { link, pages, ranges } = cold;
         let config =
             ShardConfig { ports: opened.into_iter().map(|port| port.address).collect(), ..config };
         let shard = Shard::new(config, wal, clock.now()).map_err(|full| full.to_string())?;
-        let mut polled = PollLoop::new(ports, shard, clock, commands, replies, status);
+        let shard = shard.with_cold(pages, ranges);
+        let mut polled = PollLoop::new(ports, shard, clock, commands, replies, status)
+            .with_cold(link)
+            .lending_to(sealed);
         let _ = events.send(Event::Polling);
         poll_until(&stop, idle, || polled.poll());
         // What was received stands behind a barrier after this; only then is it acknowledged.

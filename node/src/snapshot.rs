@@ -11,6 +11,7 @@ use mstream_controlplane::config::Port;
 use mstream_dataplane::{PollTimes, Status, StreamEntry, StreamRules};
 use mstream_pmem::staged::{SyncTimes, Syncs};
 
+use crate::cold::Cells;
 use crate::link::Link;
 use crate::node::Watched;
 use crate::placement::Finding;
@@ -37,6 +38,8 @@ struct Seen {
     fault: String,
     /// How long the syncs of its log take, if there are any.
     syncs: Option<Syncs>,
+    /// Its cold segments.
+    cold: Arc<Cells>,
 }
 
 impl Node {
@@ -85,7 +88,8 @@ impl Node {
                 let (status, link) = (Arc::clone(&shard.status), Arc::clone(&shard.link));
                 let fault = shard.lack.condition.clone();
                 let syncs = shard.syncs.clone();
-                Seen { status, link, probes: Arc::clone(probes), fault, syncs }
+                let cold = Arc::clone(&shard.cold);
+                Seen { status, link, probes: Arc::clone(probes), fault, syncs, cold }
             })
             .collect();
         Node { fixed, shards, ready }
@@ -144,6 +148,7 @@ impl Shards for Node {
                     sum: times.sum_ns,
                 }
             });
+            shard.cold = Some(seen.cold.told());
             for (port, probe) in shard.ports.iter_mut().zip(seen.probes.iter()) {
                 probe.fill(port);
             }
@@ -231,5 +236,6 @@ fn stream_rules(rules: &Rules) -> StreamRules {
         max_block_bytes: rules.max_block_bytes,
         max_publications: rules.max_publications,
         max_subscriptions: rules.max_subscriptions,
+        cold: rules.cold,
     }
 }

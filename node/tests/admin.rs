@@ -75,6 +75,8 @@ fn rules_are_kept_and_checked() {
         max_block_bytes: 128,
         max_publications: 6,
         max_subscriptions: 7,
+        cold: true,
+        newest_per_key: true,
     };
     let spec = |name: &str, shard: Option<u32>, rules: v1::Rules| v1::StreamSpec {
         name: name.to_string(),

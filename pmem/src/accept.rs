@@ -78,8 +78,15 @@ pub fn accept_loss<R: Region>(
         .iter()
         .any(|damage| damage.kind == DamageKind::Header && damage.sequence == newest_sequence + 1);
     let sequence = newest_sequence + u64::from(skipped);
-    let (slot, generation) = (newest.slot, newest.header.generation());
-    wal.segments.push_back(Segment { slot, sequence, generation, end: 0 });
+    wal.segments.push_back(Segment {
+        slot: newest.slot,
+        sequence,
+        generation: newest.header.generation(),
+        end: 0,
+        first_lsn: wal.lsn,
+        next_lsn: wal.lsn,
+        lent: false,
+    });
     let mut holes: Vec<Hole> = survey.damages.iter().filter_map(hole).collect();
     if skipped {
         let joint = (sequence + 1, 0, SEGMENT_DATA_AT, tail.lsn, tail.lsn);

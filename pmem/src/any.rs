@@ -2,7 +2,7 @@
 
 use crate::mapped::MappedRegion;
 use crate::poison::Poison;
-use crate::region::{Barrier, Level, Region};
+use crate::region::{Barrier, Level, Region, SharedBytes};
 use crate::slots::Extent;
 use crate::staged::{StagedRegion, Syncs};
 
@@ -84,6 +84,10 @@ impl Region for AnyRegion {
     #[inline]
     fn bytes(&self, at: u64, len: usize) -> &[u8] {
         either!(self, region => region.bytes(at, len))
+    }
+
+    fn share(&self, at: u64, len: usize) -> SharedBytes {
+        either!(self, region => region.share(at, len))
     }
 
     #[inline]

@@ -211,6 +211,7 @@ impl<R: Region> Wal<R> {
             self.write(fields, &[]);
             if let Some(segment) = self.segments.back_mut() {
                 segment.end = self.tail;
+                segment.next_lsn = self.lsn;
             }
             self.segment_end = self.tail;
             self.header_copies = Some(0);
@@ -277,8 +278,19 @@ impl<R: Region> Wal<R> {
         self.tail = base + SEGMENT_DATA_AT;
         self.segment_end = base + self.region.slot_bytes();
         let sequence = header.sequence.get();
-        let generation = self.generation;
-        self.segments.push_back(Segment { slot, sequence, generation, end: self.tail });
+        let (first_lsn, next_lsn) = (self.lsn, self.lsn);
+        let end = self.tail;
+        let (generation, lent) = (self.generation, false);
+        self.segments.push_back(Segment {
+            slot,
+            sequence,
+            generation,
+            end,
+            first_lsn,
+            next_lsn,
+            lent,
+        });
+        self.sealed_below = sequence;
     }
 
     /// The fresh segment of a start and its epoch record. Needs a free slot. Blocks until the header is as

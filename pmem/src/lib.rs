@@ -3,13 +3,14 @@
 //! [`region::Region`] is the seam: every store of the log goes through it. [`prepare::open_dir`] opens a
 //! directory of segment files as one ([`AnyRegion`]): mapped, or [`staged`] in memory and synced by a thread;
 //! [`sim::SimRegion`] is one that can lose power. [`wal::Wal`] is the log of one shard, in the format of
-//! `docs/wal-format.md`.
+//! `docs/wal-format.md`. [`sealed`] is how others read what it is done with.
 
 pub mod accept;
 mod any;
 mod append;
 #[expect(unsafe_code, reason = "checksums by the processor's instruction")]
 mod checks;
+pub mod cold;
 #[expect(unsafe_code, reason = "streaming stores and write-backs are instructions")]
 mod copy;
 mod damage;
@@ -34,9 +35,12 @@ mod poison;
 pub mod prepare;
 mod read;
 pub mod recovery;
+#[expect(unsafe_code, reason = "memory that is lent to another thread")]
 pub mod region;
 mod retire;
 mod scan;
+#[expect(unsafe_code, reason = "memory that is lent to another thread")]
+pub mod sealed;
 #[expect(unsafe_code, reason = "a signal handler that maps memory")]
 pub mod sigbus;
 pub mod sim;

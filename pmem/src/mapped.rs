@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use crate::copy::{self, Stores};
 use crate::device;
 use crate::poison::Poison;
-use crate::region::{Barrier, Level, Region};
+use crate::region::{Barrier, Level, Region, SharedBytes};
 use crate::sigbus::Guarded;
 use crate::slots::Extent;
 
@@ -220,7 +220,7 @@ impl Drop for Reservation {
 #[derive(Debug)]
 pub struct MappedRegion {
     /// Lets lost memory be noticed. Stands first, to be given up before the addresses are.
-    guarded: Guarded,
+    guarded: Arc<Guarded>,
     reservation: Arc<Reservation>,
     level: Level,
     stores: Stores,
@@ -241,6 +241,7 @@ impl MappedRegion {
     ) -> io::Result<MappedRegion> {
         let bytes = u64::from(reservation.slots) * reservation.slot_bytes;
         let guarded = Guarded::new(reservation.base, bytes as usize, page, reservation.slot_bytes)?;
+        let guarded = Arc::new(guarded);
         let stores = Stores::detect();
         Ok(MappedRegion { reservation, guarded, level, stores, barriers: 0, completed: 0 })
     }
@@ -331,6 +332,10 @@ impl Region for MappedRegion {
         // SAFETY: the range is in a prepared slot, so it is mapped; only this value's owner stores to the region,
         // through `&mut self`.
         unsafe { self.reservation.bytes(at, len) }
+    }
+
+    fn share(&self, at: u64, len: usize) -> SharedBytes {
+        SharedBytes::memory(Some(&self.guarded), &self.reservation, at, len)
     }
 
     #[inline]

@@ -72,4 +72,14 @@ mstream_planted::bugs! {
     OneFileSynced,
     /// What a short write left over is not written.
     ShortWriteIsWhole,
+    /// A cold segment counts while its content is not synced.
+    ColdNotSynced,
+    /// A cold segment counts while its name is not synced.
+    ColdNameNotSynced,
+    /// The inputs of a merge count beside its output.
+    ColdInputsCount,
+    /// Of the records of a key the displaced ones are kept.
+    ColdKeepsDisplaced,
+    /// What a log lost and cold segments hold counts on.
+    ColdNotSettled,
 }

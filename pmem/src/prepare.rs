@@ -405,7 +405,7 @@ fn fill(file: &File, mut at: u64, bytes: u64) -> io::Result<()> {
 
 /// What keeps the files of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FileSystem {
+pub(crate) enum FileSystem {
     /// Huge pages of so many bytes.
     Hugetlbfs { page: u64 },
     /// Ordinary memory.
@@ -415,7 +415,7 @@ enum FileSystem {
 }
 
 impl FileSystem {
-    fn of(dir: &Path) -> io::Result<FileSystem> {
+    pub(crate) fn of(dir: &Path) -> io::Result<FileSystem> {
         let handle = File::open(dir)?;
         // SAFETY: statfs is plain data for which zeros are a value; the descriptor is owned by `handle`.
         let facts = unsafe {

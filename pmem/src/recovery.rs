@@ -10,6 +10,7 @@ use crate::format::{
 use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::scan::{read_header, written_copy};
+use crate::sealed::SegmentGap;
 use crate::slots::Slots;
 use crate::survey::{Expected, Found, Survey};
 use crate::tables::Life;
@@ -106,7 +107,9 @@ impl<R: Region> Wal<R> {
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        Wal::recover(region, slots, config, false)
+        let (mut wal, report) = Wal::recover(region, slots, config, false)?;
+        wal.refill_reserve();
+        Ok((wal, report))
     }
 
     /// As [`Wal::open`], but a damaged log opens too: read-only, in the state FAULT ([`Wal::fault`]), with all its sound
@@ -119,7 +122,26 @@ impl<R: Region> Wal<R> {
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        Wal::recover(region, slots, config, true)
+        let (mut wal, report) = Wal::recover(region, slots, config, true)?;
+        wal.refill_reserve();
+        Ok((wal, report))
+    }
+
+    /// As [`Wal::open_even_damaged`], for a log whose sealed segments are copied elsewhere: from the start on none is
+    /// recycled that was not lent ([`Wal::next_sealed`]) and given back. So a start that used up the reserve has it
+    /// filled up by its caller: while the log is [short of free segments](Wal::is_short_of_segments), a segment is
+    /// borrowed, copied and given back, and [`Wal::refill_reserve`] recycles it.
+    ///
+    /// # Errors
+    /// As [`Wal::open_even_damaged`].
+    pub fn open_holding(
+        region: R,
+        slots: &[u32],
+        config: WalConfig,
+    ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
+        let (mut wal, report) = Wal::recover(region, slots, config, true)?;
+        wal.holds = true;
+        Ok((wal, report))
     }
 
     fn recover(
@@ -155,9 +177,11 @@ impl<R: Region> Wal<R> {
         let mut wal = Wal::new(region, config, survey.names.unwrap_or(new_log));
         wal.possible_loss = report.possible_loss;
         wal.resume(1, 0, config.time_ns);
+        let mut gaps = Vec::new();
         for found in &survey.found {
-            wal.take_over(found, &survey, &mut report)?;
+            wal.take_over(found, &survey, &mut gaps, &mut report)?;
         }
+        wal.gaps = gaps.into();
         wal.tables.seal();
         wal.slots_made = slots.len() as u32;
         if !report.damages.is_empty() {
@@ -179,7 +203,6 @@ impl<R: Region> Wal<R> {
             .and_then(|()| wal.begin_epoch(reason))
             .and_then(|()| wal.wipe_void(&survey.found))
             .map_err(RecoveryError::Sync)?;
-        wal.refill_reserve();
         Ok((wal, report))
     }
 
@@ -188,16 +211,19 @@ impl<R: Region> Wal<R> {
         &mut self,
         found: &Found,
         survey: &Survey,
+        gaps: &mut Vec<SegmentGap>,
         report: &mut RecoveryReport,
     ) -> Result<(), TableFull> {
-        let base = self.base(found.slot);
+        let (slot, sequence) = (found.slot, found.header.sequence.get());
+        let base = self.base(slot);
+        let first_lsn = if found.void { self.lsn } else { found.header.base_lsn.get() };
         let mut end = base + SEGMENT_DATA_AT;
         if !found.void {
             // Only then can a stream that begins above offset 0 have lost anything: nothing was recycled yet.
             let whole = survey.found[0].header.sequence.get() == 1;
             for run in &found.scan.runs {
                 if end < base + run.start {
-                    self.gaps.push((end, base + run.start));
+                    gaps.push(SegmentGap { sequence, from: end - base, to: run.start });
                 }
                 end = base + run.end;
                 let missing = survey.gaps.then_some(whole);
@@ -215,9 +241,21 @@ impl<R: Region> Wal<R> {
         } else {
             self.resume(tail.lsn, tail.chain, time);
         }
-        let (slot, sequence) = (found.slot, found.header.sequence.get());
-        let generation = found.header.generation();
-        self.segments.push_back(Segment { slot, sequence, generation, end });
+        if let Some(before) = self.segments.back_mut() {
+            // What was opened at a start may make lsns of the older ones void.
+            before.next_lsn = before.next_lsn.min(first_lsn);
+        }
+        let next_lsn = self.lsn;
+        let (generation, lent) = (found.header.generation(), false);
+        self.segments.push_back(Segment {
+            slot,
+            sequence,
+            generation,
+            end,
+            first_lsn,
+            next_lsn,
+            lent,
+        });
         Ok(())
     }
 

@@ -1,6 +1,10 @@
 //! What a region is: bytes that survive something, and the only way to store into them.
 
+use std::sync::Arc;
+
+use crate::mapped::Reservation;
 use crate::poison::Poison;
+use crate::sigbus::Guarded;
 use crate::slots::Extent;
 
 /// What a completed barrier of a region survives. Found out by trying, never assumed.
@@ -52,6 +56,59 @@ impl std::fmt::Display for Level {
     }
 }
 
+/// Bytes of a region that outlive it and can be read on another thread while nobody stores to them.
+#[derive(Debug)]
+pub struct SharedBytes(Shared);
+
+#[derive(Debug)]
+enum Shared {
+    Memory {
+        /// Lets lost memory be noticed, where it can be lost. Stands before the addresses, to be given up first.
+        guarded: Option<Arc<Guarded>>,
+        memory: Arc<Reservation>,
+        at: u64,
+        len: usize,
+    },
+    Copied(Box<[u8]>),
+}
+
+impl SharedBytes {
+    pub(crate) fn copied(bytes: &[u8]) -> SharedBytes {
+        SharedBytes(Shared::Copied(bytes.into()))
+    }
+
+    pub(crate) fn memory(
+        guarded: Option<&Arc<Guarded>>,
+        memory: &Arc<Reservation>,
+        at: u64,
+        len: usize,
+    ) -> SharedBytes {
+        let (guarded, memory) = (guarded.map(Arc::clone), Arc::clone(memory));
+        SharedBytes(Shared::Memory { guarded, memory, at, len })
+    }
+
+    /// The bytes.
+    ///
+    /// # Safety
+    /// They were of a prepared slot when they were shared, and nobody stores to them while the slice lives.
+    pub(crate) unsafe fn get(&self) -> &[u8] {
+        match &self.0 {
+            // SAFETY: the slot was prepared and so mapped, and stays so with the reservation, which this holds; nobody
+            // stores to the range (caller).
+            Shared::Memory { memory, at, len, .. } => unsafe { memory.bytes(*at, *len) },
+            Shared::Copied(bytes) => bytes,
+        }
+    }
+
+    /// True if memory of the region was lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        match &self.0 {
+            Shared::Memory { guarded: Some(guarded), .. } => guarded.poison().is_some(),
+            Shared::Memory { guarded: None, .. } | Shared::Copied(_) => false,
+        }
+    }
+}
+
 /// Counts barriers of a region, from 1; 0 is "none yet".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Barrier(pub u64);
@@ -99,6 +156,12 @@ pub trait Region {
 
     /// The bytes of a range of a prepared slot.
     fn bytes(&self, at: u64, len: usize) -> &[u8];
+
+    /// The bytes of a range of a prepared slot, for another thread ([`crate::sealed`]). A region without memory to share
+    /// copies them.
+    fn share(&self, at: u64, len: usize) -> SharedBytes {
+        SharedBytes::copied(self.bytes(at, len))
+    }
 
     /// Asks the processor to bring the line at `at` near.
     fn prefetch(&self, at: u64);

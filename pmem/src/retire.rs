@@ -8,8 +8,9 @@ use crate::format::RecordFields;
 use crate::format::{Kind, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, record_bytes};
 use crate::planted::{Bug, planted};
 use crate::region::Region;
+use crate::sealed::SegmentGap;
 use crate::tables::StreamSlot;
-use crate::wal::{Record, RecordAt, TableFull, Wal};
+use crate::wal::{Record, RecordAt, Segment, TableFull, Wal};
 
 /// The bit that marks ids of anonymous publishers: their state is not kept.
 pub(crate) const ANONYMOUS: u64 = 1 << 63;
@@ -92,7 +93,8 @@ impl<R: Region> Wal<R> {
             let target = self.config.ready_segments + self.reserve;
             let short = self.slots_ready() < target && !self.grows();
             // The newest segment is being written to.
-            if !(short || self.index.is_short()) || self.segments.len() < 2 {
+            if !(short || self.index.is_short()) || self.segments.len() < 2 || self.is_oldest_held()
+            {
                 return;
             }
             let slot = self.segments[0].slot;
@@ -108,7 +110,7 @@ impl<R: Region> Wal<R> {
             Retire::Idle => {}
             Retire::Walking(mut address) => {
                 for _ in 0..records {
-                    address = self.behind_gap(address);
+                    address = self.behind_gap(&segment, address);
                     if address >= segment.end {
                         self.retire = Retire::Wiping { copies: 0, written: self.written };
                         return;
@@ -145,12 +147,24 @@ impl<R: Region> Wal<R> {
         }
     }
 
-    /// Recycles until the reserve is whole again, as far as that is possible. For starts, which take a segment
-    /// each and could otherwise use the reserve up; blocks for as long as it takes.
-    pub(crate) fn refill_reserve(&mut self) {
-        while self.slots_ready() < self.reserve
+    /// True while somebody reads the oldest segment, or is to read it before it may be recycled.
+    fn is_oldest_held(&self) -> bool {
+        let oldest = &self.segments[0];
+        oldest.lent || self.holds && oldest.sequence >= self.lent_below
+    }
+
+    /// True while fewer segments are free than data may not use, and recycling could make more.
+    pub fn is_short_of_segments(&self) -> bool {
+        self.fault.is_none()
+            && self.slots_ready() < self.reserve
             && self.slots_made == self.region.slots()
             && self.segments.len() > 1
+    }
+
+    /// Recycles until the reserve is whole again, as far as that is possible. For starts, which take a segment
+    /// each and could otherwise use the reserve up; blocks for as long as it takes.
+    pub fn refill_reserve(&mut self) {
+        while self.is_short_of_segments() && (self.retire != Retire::Idle || !self.is_oldest_held())
         {
             let before = (self.retire, self.written, self.completed_written);
             self.housekeep(usize::MAX);
@@ -193,10 +207,12 @@ impl<R: Region> Wal<R> {
         Some(next)
     }
 
-    /// `address`, or the end of the gap that begins there.
-    fn behind_gap(&self, address: u64) -> u64 {
-        let begins = |(from, _): &&(u64, u64)| *from == address;
-        self.gaps.iter().find(begins).map_or(address, |(_, to)| *to)
+    /// `address` in the segment, or the end of the gap that begins there.
+    fn behind_gap(&self, segment: &Segment, address: u64) -> u64 {
+        let base = self.base(segment.slot);
+        let begins =
+            |gap: &&SegmentGap| gap.sequence == segment.sequence && base + gap.from == address;
+        self.gaps.iter().find(begins).map_or(address, |gap| base + gap.to)
     }
 
     fn drop_front(&mut self, stream: StreamSlot, at: RecordAt) {

@@ -2,6 +2,7 @@
 //! records. After [`Wal::open`] nothing here allocates.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::fault::Fault;
 use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
@@ -9,6 +10,7 @@ use crate::index::{ArenaSize, Index};
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
+use crate::sealed::SegmentGap;
 use crate::tables::Tables;
 pub use crate::tables::{
     Life, PublicationSlot, PublicationState, StreamSlot, StreamState, TableLimits,
@@ -123,6 +125,12 @@ pub(crate) struct Segment {
     pub(crate) generation: u64,
     /// Address behind its last valid record (of the newest segment: where it was opened).
     pub(crate) end: u64,
+    /// Lsn of its first record that consumes one.
+    pub(crate) first_lsn: u64,
+    /// First lsn that it does not hold any more (of the newest segment: `first_lsn`).
+    pub(crate) next_lsn: u64,
+    /// Somebody reads it ([`crate::sealed`]).
+    pub(crate) lent: bool,
 }
 
 /// What all segments of a log share.
@@ -178,8 +186,16 @@ pub struct Wal<R: Region> {
     pub(crate) possible_loss: bool,
     /// Why the log takes nothing.
     pub(crate) fault: Option<Box<Fault>>,
-    /// Addresses between which nothing in a segment counts, in the order of the segments: accepted losses, or damage.
-    pub(crate) gaps: Vec<(u64, u64)>,
+    /// Where nothing in a segment counts, in the order of the segments: accepted losses, or damage. Fixed once the log
+    /// is open.
+    pub(crate) gaps: Arc<[SegmentGap]>,
+    /// Segments with sequences below this one are sealed: they take no more records, and those they have are behind
+    /// completed barriers.
+    pub(crate) sealed_below: u64,
+    /// Sealed segments below this one were lent.
+    pub(crate) lent_below: u64,
+    /// No sealed segment is recycled before it was lent and given back.
+    pub(crate) holds: bool,
     /// Set for good when the region's medium failed.
     pub(crate) poison: Option<Poison>,
     /// While rolling: how many copies of the next segment's header were written.
@@ -251,7 +267,10 @@ impl<R: Region> Wal<R> {
             moment: 0,
             possible_loss: false,
             fault: None,
-            gaps: Vec::new(),
+            gaps: Arc::from([]),
+            sealed_below: 1,
+            lent_below: 1,
+            holds: false,
             poison: None,
             header_copies: None,
             record_limit: room.min(region.window_bytes()),

@@ -6,16 +6,8 @@
 mod common;
 
 use common::reboots;
+use common::seeds;
 use common::world::{Tally, World};
-
-/// The seeds to play.
-fn seeds(default: std::ops::RangeInclusive<u64>) -> std::ops::RangeInclusive<u64> {
-    let Ok(text) = std::env::var("MSTREAM_MODEL_SEEDS") else { return default };
-    let range = text
-        .split_once("..=")
-        .and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
-    range.unwrap_or_else(|| panic!("MSTREAM_MODEL_SEEDS={text}: not of the form A..=B"))
-}
 
 #[test]
 fn long_histories() {

@@ -1,7 +1,9 @@
 //! The streams of a world, as the control plane would know them: whatever it says is durable before the shard hears of it.
 
 use mstream_dataplane::{StreamEntry, StreamRules};
+use mstream_pmem::cold::Keep;
 
+use crate::cold::Keeps;
 use crate::random::Random;
 
 /// Streams that there may be at a time, beside those that are being given up.
@@ -16,6 +18,8 @@ pub(crate) fn stream_name(stream: u32) -> String {
 struct Known {
     id: u32,
     rules: StreamRules,
+    /// What it keeps in cold segments.
+    keep: Option<Keep>,
     /// The shard has it.
     ready: bool,
 }
@@ -27,12 +31,21 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    pub(crate) fn create(&mut self, id: u32, random: &mut Random) -> StreamEntry {
+    /// A new stream; `keep` says that it is cold, and what it keeps then.
+    pub(crate) fn create(
+        &mut self,
+        id: u32,
+        keep: Option<Keep>,
+        random: &mut Random,
+    ) -> StreamEntry {
         // More than one burst stores: what is dropped was looked at before.
         let bytes = random.within(64..=160) * 1024;
         let retention_bytes = if random.one_in(4) { bytes } else { 0 };
-        let rules = StreamRules { retention_bytes, ..StreamRules::default() };
-        self.live.push(Known { id, rules, ready: false });
+        let rules = match keep {
+            Some(_) => StreamRules { cold: true, ..StreamRules::default() },
+            None => StreamRules { retention_bytes, ..StreamRules::default() },
+        };
+        self.live.push(Known { id, rules, keep, ready: false });
         self.entry(self.live.len() - 1)
     }
 
@@ -64,6 +77,12 @@ impl Catalogue {
     pub(crate) fn any(&self, random: &mut Random) -> u32 {
         let at = random.below(self.usable() as u64) as usize;
         self.ready().nth(at).unwrap_or_default()
+    }
+
+    /// What cold streams keep.
+    pub(crate) fn keeps(&self) -> Keeps {
+        let cold = |live: &Known| Some((u64::from(live.id), live.keep?));
+        Keeps(self.live.iter().filter_map(cold).collect())
     }
 
     fn entry(&self, at: usize) -> StreamEntry {

@@ -9,7 +9,7 @@ use crate::invariants::Check;
 use crate::parts::Parts;
 use crate::publisher::{Over, Role};
 use crate::subscriber::Subscriber;
-use crate::world::World;
+use crate::world::{World, draw_keep};
 
 /// Publishers of a world, zombies included.
 const MOST_PUBLISHERS: usize = 8;
@@ -188,8 +188,9 @@ impl<X: Parts> World<X> {
             // A shard that does not run learns it when it starts.
             self.server.command(Command::DeleteStream { request: id.into(), id: id.into() });
         } else {
-            let id = self.history.create();
-            let entry = self.catalogue.create(id, &mut self.chaos);
+            let keep = draw_keep(&mut self.cold);
+            let id = self.history.create(keep);
+            let entry = self.catalogue.create(id, keep, &mut self.chaos);
             self.trace.line(format_args!("stream {id} is created"));
             self.server.command(Command::CreateStream { request: id.into(), entry });
         }

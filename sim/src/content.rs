@@ -19,6 +19,8 @@ pub(crate) struct Content {
 
 /// Bytes of actor, stream, life and serial at the start of each payload.
 const LABEL: usize = 16;
+/// Keys of each length: few, so that newer messages displace older ones.
+const KEYS: u64 = 3;
 /// The longest key and headers.
 const KEY: usize = 12;
 const HEADERS: usize = 10;
@@ -61,6 +63,18 @@ impl Content {
         (key, headers, LABEL + filler)
     }
 
+    /// Behind the bytes of its key.
+    fn key_seed(self) -> u64 {
+        mix(self.hash() >> 40) % KEYS
+    }
+
+    /// Its key.
+    pub(crate) fn key(self) -> Vec<u8> {
+        let mut key = vec![0; self.lengths().0];
+        Content::fill(&mut key, self.key_seed());
+        key
+    }
+
     fn fill(bytes: &mut [u8], seed: u64) {
         let (words, rest) = bytes.as_chunks_mut();
         let mut fillers = fillers(seed);
@@ -97,7 +111,7 @@ impl Content {
         let (key, headers, payload) = self.lengths();
         let parts = (&mut draft.key[..key], &mut draft.headers[..headers], &mut draft.payload);
         let (key, headers, payload) = (parts.0, parts.1, &mut parts.2[..payload]);
-        Content::fill(key, self.hash() ^ 1);
+        Content::fill(key, self.key_seed());
         Content::fill(headers, self.hash() ^ 2);
         payload[..LABEL].copy_from_slice(&self.label());
         Content::fill(&mut payload[LABEL..], self.hash() ^ 3);
@@ -117,7 +131,7 @@ impl Content {
         let same = message.key.len() == key
             && message.headers.len() == headers
             && message.payload.len() == payload
-            && Content::filled(message.key, content.hash() ^ 1)
+            && Content::filled(message.key, content.key_seed())
             && Content::filled(message.headers, content.hash() ^ 2)
             && Content::filled(&message.payload[LABEL..], content.hash() ^ 3);
         same.then_some(content)

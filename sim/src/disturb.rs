@@ -1,9 +1,11 @@
 //! What happens to a world besides faults of the network that are there all the time: crashes, cuts, stalls, shortages.
 
+use mstream_dataplane::Clock;
 use mstream_nic::sim::{Endpoint, Faults};
 use mstream_pmem::region::Level;
 use mstream_pmem::sim::SimRegion;
 
+use crate::cold::End;
 use crate::faults::Kind;
 use crate::invariants::Check;
 use crate::parts::Parts;
@@ -84,12 +86,14 @@ impl<X: Parts> World<X> {
             return;
         }
         self.injected.note(kind, 1);
-        let (down_ns, chaos) = (self.down_ns(), &mut self.chaos);
+        let (down_ns, now) = (self.down_ns(), self.clock.clone().now());
+        let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
         self.trace.line(format_args!("shard ends: {}", kind.name()));
         if kind == Kind::Kill || kind == Kind::SetUpKill {
-            self.server.stop(false, SimRegion::after_kill);
+            self.server.stop(End::Killed, catalogue, now, SimRegion::after_kill);
         } else {
-            self.server.stop(true, |region| region.after_random_power_cut(|| chaos.next()));
+            let cut = |region: &SimRegion| region.after_random_power_cut(|| chaos.next());
+            self.server.stop(End::Unpowered, catalogue, now, cut);
         }
         self.starts_ns = self.clock.ns() + down_ns;
     }
@@ -125,9 +129,11 @@ impl<X: Parts> World<X> {
             return self.history.look(shard.wal(), shard.committed(), region);
         };
         self.injected.note(Kind::TornPoll, 1);
-        let (down_ns, chaos) = (self.down_ns(), &mut self.chaos);
+        let (down_ns, now) = (self.down_ns(), self.clock.clone().now());
+        let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
         self.trace.line(format_args!("shard ends: torn-poll before operation {operations}"));
-        self.server.stop(true, |_| cut.after_random_power_cut(|| chaos.next()));
+        let left = |_: &SimRegion| cut.after_random_power_cut(|| chaos.next());
+        self.server.stop(End::Torn, catalogue, now, left);
         self.starts_ns = self.clock.ns() + down_ns;
         Ok(())
     }

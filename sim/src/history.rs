@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mstream_pmem::cold::{ColdDisk, ColdFrom, ColdPage, ColdStore, Keep};
 use mstream_pmem::region::Region;
 use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{StreamSlot, Wal};
 use mstream_wire::Block;
 
 use crate::content::Content;
-use crate::invariants::{Broken, Check, bytes, durable, kept, once, order, told, watermark};
+use crate::invariants::{
+    Broken, Check, bytes, compacted, durable, kept, once, order, told, watermark,
+};
 
 /// A message in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +49,8 @@ struct Stream {
     earliest: u64,
     hint: u64,
     deleted: bool,
+    /// What it keeps in cold segments, if it is cold.
+    keep: Option<Keep>,
 }
 
 impl Stream {
@@ -116,9 +121,9 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// A new stream, with the next id.
-    pub(crate) fn create(&mut self) -> u32 {
-        self.streams.push(Stream::default());
+    /// A new stream, with the next id; cold if it keeps something.
+    pub(crate) fn create(&mut self, keep: Option<Keep>) -> u32 {
+        self.streams.push(Stream { keep, ..Stream::default() });
         self.streams.len() as u32
     }
 
@@ -139,7 +144,9 @@ impl History {
     /// first one held.
     pub(crate) fn bounds(&self, stream: u32) -> (u64, u64, u64) {
         let stream = &self.streams[stream as usize - 1];
-        (stream.log.len() as u64, stream.promised, stream.earliest)
+        // A cold stream keeps all, unless something was lost.
+        let all = stream.keep.is_some() && self.losses == 0;
+        (stream.log.len() as u64, stream.promised, if all { 0 } else { stream.earliest })
     }
 
     /// Reads what was appended since the last look, and what was committed since: records with an lsn below `committed`
@@ -284,6 +291,82 @@ impl History {
         bytes::delivered(stream, offset, &entry, known.at(offset))?;
         watermark::delivered(stream, offset, known.visible)?;
         known.promised = known.promised.max(offset + 1);
+        Ok(())
+    }
+
+    /// A subscriber was told that these offsets were compacted away.
+    pub(crate) fn compacted(&self, stream: u32, from: u64, to: u64) -> Check {
+        if self.losses > 0 {
+            return Ok(());
+        }
+        let known = &self.streams[stream as usize - 1];
+        let newest = known.keep.is_some_and(|keep| keep.newest_per_key);
+        compacted::told(stream, (from, to), newest, known.visible)?;
+        let mut newer = BTreeSet::new();
+        for (offset, entry) in known.log.iter().enumerate().skip(from as usize).rev() {
+            let offset = offset as u64;
+            let Some(key) = entry.map(|entry| entry.content.key()) else { continue };
+            if offset < to {
+                compacted::displaced(stream, offset, !key.is_empty() && newer.contains(&key))?;
+            }
+            newer.insert(key);
+        }
+        Ok(())
+    }
+
+    /// What the log holds of a cold stream no more is in cold segments, as it was; what is not was compacted away.
+    pub(crate) fn holds_cold<R: Region, D: ColdDisk>(
+        &self,
+        wal: &Wal<R>,
+        store: &mut ColdStore<D>,
+    ) -> Check {
+        if self.losses > 0 {
+            return Ok(());
+        }
+        let mut page = ColdPage::new(1 << 16);
+        for (id, known) in (1..).zip(&self.streams) {
+            let Some(slot) = wal.stream_slot(u64::from(id)).filter(|_| !known.deleted) else {
+                continue;
+            };
+            let hot = wal.stream(slot).earliest_offset;
+            let end = store.range(id.into()).map_or(0, |range| range.end);
+            if known.keep.is_none() || hot == 0 {
+                continue;
+            }
+            compacted::reaches(id, end, hot)?;
+            let mut next = 0;
+            while next < end {
+                let read = store.read(id.into(), ColdFrom::Offset(next), &mut page);
+                compacted::readable(
+                    id,
+                    next,
+                    read.is_ok_and(|found| found && page.from() <= next),
+                )?;
+                let mut at = next;
+                for record in page.records() {
+                    let first = record.header.offset.get();
+                    if at < first {
+                        self.compacted(id, at, first)?;
+                    }
+                    let (count, crc) = (record.header.count.get(), record.header.block_crc.get());
+                    let block = Block::parse(record.block, count, crc);
+                    let publisher = record.header.publisher.get();
+                    for (offset, message) in (first..).zip(block.iter().flat_map(Block::messages)) {
+                        let content = Content::read(&message).ok_or_else(|| {
+                            bytes::nobody_published(format_args!(
+                                "cold stream {id} offset {offset}"
+                            ))
+                        })?;
+                        kept::same(id, offset, &Entry { content, publisher }, known.at(offset))?;
+                    }
+                    at = record.end_offset();
+                }
+                if at < page.end() {
+                    self.compacted(id, at, page.end())?;
+                }
+                next = page.end();
+            }
+        }
         Ok(())
     }
 

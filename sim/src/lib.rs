@@ -11,6 +11,7 @@ mod catalogue;
 mod churn;
 mod clients;
 mod clock;
+mod cold;
 mod content;
 mod disturb;
 mod faults;

@@ -47,7 +47,8 @@ impl<X: Parts> World<X> {
     }
 
     /// Each client has a turn, from a random one on, and some miss theirs. Between them the shard polls, unless it can
-    /// have nothing to do: time stands still here. What it does in a poll may leave something for the next.
+    /// have nothing to do: time stands still here. What it does in a poll may leave something for the next. Whoever looks
+    /// after cold segments comes last.
     fn turn(&mut self, publishing: bool) -> Check {
         if self.server.shard().is_none() && self.clock.ns() >= self.starts_ns {
             self.start()?;
@@ -70,6 +71,10 @@ impl<X: Parts> World<X> {
             if (busy || arrived) && !(publishing && waits) {
                 busy = self.poll_server()?;
             }
+        }
+        if !publishing || !self.random.one_in(8) {
+            let now = self.clock.clone().now();
+            self.server.turn_cold(&self.catalogue, !publishing, now)?;
         }
         self.replace_ended();
         Ok(())
@@ -115,6 +120,7 @@ impl<X: Parts> World<X> {
             self.trace.line(format_args!("shard starts epoch {epoch}{lost}"));
             self.history.restarted(shard.wal(), loss)?;
         }
+        self.look_at_cold()?;
         Ok(())
     }
 
@@ -218,9 +224,18 @@ impl<X: Parts> World<X> {
         }
         self.trace.line(format_args!("at rest"));
         match self.server.shard() {
-            Some(shard) => self.history.holds(shard.wal(), false),
-            None => Ok(()),
+            Some(shard) => self.history.holds(shard.wal(), false)?,
+            None => return Ok(()),
         }
+        self.look_at_cold()
+    }
+
+    /// What the log does not hold any more of cold streams, cold segments do.
+    fn look_at_cold(&self) -> Check {
+        let (Some(shard), Some(store)) = (self.server.shard(), self.server.cold()) else {
+            return Ok(());
+        };
+        self.history.holds_cold(shard.wal(), &mut store?)
     }
 
     /// Who did not come to rest.

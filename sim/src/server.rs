@@ -10,6 +10,7 @@ use mstream_dataplane::{
 };
 use mstream_nic::Port;
 use mstream_nic::sim::{Endpoint, SimNet};
+use mstream_pmem::cold::ColdStore;
 use mstream_pmem::recovery::RecoveryError;
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::sim::SimRegion;
@@ -17,8 +18,9 @@ use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 
 use crate::catalogue::{Catalogue, MOST_STREAMS};
 use crate::clock::VirtualClock;
+use crate::cold::{self, Cold, Directory, End};
 use crate::faults::{Kind, Mix};
-use crate::invariants::{Broken, kept};
+use crate::invariants::{Broken, Check, kept};
 use crate::parts::Parts;
 use crate::random::Random;
 
@@ -103,12 +105,14 @@ impl ServerConfig {
     }
 
     /// Opens the log in a region of which the first `slots` slots exist. A new one gets `names`: its id and its secret.
+    /// With `hold` it recycles nothing before it was lent and given back.
     pub(crate) fn open<R: Region>(
         &self,
         region: R,
         slots: u32,
         boot: u8,
         names: [[u8; 16]; 2],
+        hold: bool,
         now: Now,
     ) -> Result<Wal<R>, RecoveryError> {
         let config = WalConfig {
@@ -125,7 +129,11 @@ impl ServerConfig {
             time_ns: now.wall_ns,
         };
         let slots: Vec<u32> = (0..slots).collect();
-        Wal::open(region, &slots, config).map(|(wal, _)| wal)
+        let opened = match hold {
+            true => Wal::open_holding(region, &slots, config),
+            false => Wal::open(region, &slots, config),
+        };
+        opened.map(|(wal, _)| wal)
     }
 }
 
@@ -150,6 +158,8 @@ pub(crate) struct Server<X: Parts> {
     pub(crate) makes_from: u64,
     /// Counts boots of the machine.
     boots: u8,
+    /// Its cold segments.
+    cold: Cold,
 }
 
 /// How a start ended.
@@ -161,10 +171,10 @@ pub(crate) enum Started {
 }
 
 impl<X: Parts> Server<X> {
-    pub(crate) fn new(config: ServerConfig) -> Server<X> {
+    pub(crate) fn new(config: ServerConfig, cold: Cold) -> Server<X> {
         let (medium, slots) = (Some(config.region()), config.first_slots);
         let (running, making_until, makes_from) = (None, None, 0);
-        Server { config, running, medium, slots, making_until, makes_from, boots: 1 }
+        Server { config, running, medium, slots, making_until, makes_from, boots: 1, cold }
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
@@ -206,14 +216,18 @@ impl<X: Parts> Server<X> {
         self.slots = self.next_slots();
         self.making_until = None;
         let names = [random.key(), random.key()];
-        let opened = self.config.open(parts.region(region), self.slots, self.boots, names, now);
-        let wal = match opened {
+        let region = parts.region(region);
+        let opened = self.config.open(region, self.slots, self.boots, names, true, now);
+        let mut wal = match opened {
             Ok(wal) => wal,
             Err(RecoveryError::NoFreeSegment { .. }) if self.boots > 1 => {
                 return Ok(Started::NoRoom);
             }
             Err(error) => return Err(does_not_open(&error)),
         };
+        if let Some(damage) = wal.fault().and_then(|fault| fault.damages.first()) {
+            return Err(does_not_open(damage));
+        }
         let loss = wal.possible_loss();
         let port = net.attach(SHARD_MAC, self.config.frames);
         let endpoint = port.endpoint();
@@ -234,18 +248,35 @@ impl<X: Parts> Server<X> {
             publishers: (1..=MOST_PUBLISHERS).map(entry).collect(),
             secret: random.key(),
         };
-        let shard = Shard::new(config, wal, now).map_err(|error| does_not_open(&error))?;
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
+        let (to_shard, keeps) = (Arc::clone(&commands), catalogue.keeps());
+        let anew = self.config.level == Level::Process && self.boots > 1;
+        let cold::Opened { link, sealed, pages, ranges } =
+            self.cold.open(&mut wal, to_shard, &keeps, anew, now)?;
+        let shard = Shard::new(config, wal, now).map_err(|error| does_not_open(&error))?;
+        let shard = shard.with_cold(pages, ranges);
         let replies = Arc::new(ArrayQueue::new(COMMANDS));
         let (taken, answered) = (Arc::clone(&commands), Arc::clone(&replies));
         let status = Arc::new(Status::new(1));
-        let poll = PollLoop::new(vec![port], shard, clock, taken, answered, status);
+        let poll = PollLoop::new(vec![port], shard, clock, taken, answered, status)
+            .with_cold(link)
+            .lending_to(sealed);
         self.running = Some(Running { poll, endpoint, commands, replies });
         Ok(Started::Runs { loss })
     }
 
     fn next_slots(&self) -> u32 {
         (self.slots + 1).min(self.config.slots)
+    }
+
+    /// Whoever looks after cold segments has a turn; sometimes, unless `always`.
+    pub(crate) fn turn_cold(&mut self, catalogue: &Catalogue, always: bool, now: Now) -> Check {
+        self.cold.turn(&catalogue.keeps(), always, now)
+    }
+
+    /// A look at what cold segments hold beside the log.
+    pub(crate) fn cold(&self) -> Option<Result<ColdStore<Directory>, Broken>> {
+        self.shard().map(|shard| self.cold.look(shard.wal().log_id()))
     }
 
     pub(crate) fn poll(&mut self) -> u64 {
@@ -295,13 +326,21 @@ impl<X: Parts> Server<X> {
         let Some(region) = self.region() else { return Ok(None) };
         let names = [[9; 16], [0x5e; 16]];
         let slots = self.next_slots();
-        let opened = self.config.open(survives(region), slots, self.boots, names, now);
+        let opened = self.config.open(survives(region), slots, self.boots, names, false, now);
         opened.map(Some).map_err(|error| does_not_open(&error))
     }
 
     /// Ends the process; `medium` says what its region leaves behind.
-    pub(crate) fn stop(&mut self, boots: bool, medium: impl FnOnce(&SimRegion) -> SimRegion) {
+    pub(crate) fn stop(
+        &mut self,
+        end: End,
+        catalogue: &Catalogue,
+        now: Now,
+        medium: impl FnOnce(&SimRegion) -> SimRegion,
+    ) {
         let Some(running) = self.running.take() else { return };
+        self.cold.stop(&catalogue.keeps(), end, now);
+        let boots = end != End::Killed;
         self.boots = self.boots.wrapping_add(u8::from(boots)).max(1);
         self.medium = Some(medium(X::inner(running.poll.shard().wal().region())));
     }

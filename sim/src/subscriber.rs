@@ -7,7 +7,7 @@ use mstream_client::{
 };
 use mstream_nic::Port;
 use mstream_nic::sim::Endpoint;
-use mstream_wire::Code;
+use mstream_wire::{Code, Skip};
 
 use crate::catalogue::stream_name;
 use crate::clients::{Attached, Pace};
@@ -41,6 +41,8 @@ pub(crate) struct Subscriber<P: Port> {
 enum Note {
     Subscribed { start: u64 },
     Message { offset: u64, entry: Option<Entry> },
+    Compacted { from: u64, to: u64 },
+    Lost { from: u64, to: u64 },
     OffsetGone(u64),
     Diverged { next: u64, common: u64 },
     Deleted,
@@ -55,6 +57,8 @@ fn note(event: Event<'_>) -> Note {
             let entry = Content::read(&message).map(|content| Entry { content, publisher });
             Note::Message { offset, entry }
         }
+        Event::Skipped { from, to, reason: Skip::COMPACTED, .. } => Note::Compacted { from, to },
+        Event::Skipped { from, to, reason: Skip::LOST, .. } => Note::Lost { from, to },
         Event::SubscriptionStopped { why: Stop::OffsetGone { earliest }, .. } => {
             Note::OffsetGone(earliest)
         }
@@ -194,6 +198,18 @@ impl<P: Port> Subscriber<P> {
                     diverged::seen(offset, before, entry.content)?;
                 }
                 history.delivered(stream, offset, entry)
+            }
+            Note::Compacted { from, to } => {
+                trace.line(format_args!("subscriber {number}: {from} to {to} compacted"));
+                gaps::next(self.next, from)?;
+                self.next = Some(to);
+                history.compacted(stream, from, to)
+            }
+            Note::Lost { from, to } => {
+                trace.line(format_args!("subscriber {number}: {from} to {to} lost"));
+                gaps::next(self.next, from)?;
+                self.next = Some(to);
+                gaps::lost(from, to, history.losses)
             }
             Note::OffsetGone(first) => {
                 trace.line(format_args!("subscriber {number}: offset gone, {first} is the first"));

@@ -4,10 +4,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mstream_nic::sim::{Endpoint, Faults, SimNet};
+use mstream_pmem::cold::Keep;
 
 use crate::catalogue::Catalogue;
 use crate::clients::{Attached, attach};
 use crate::clock::VirtualClock;
+use crate::cold::Cold;
 use crate::faults::{Injected, Kind, Mix};
 use crate::forge::forge;
 use crate::history::History;
@@ -160,6 +162,8 @@ pub(crate) struct World<X: Parts> {
     /// Behind what clients do, and behind what happens to them: apart, so that less of one leaves the other as it was.
     pub(crate) random: Random,
     pub(crate) chaos: Random,
+    /// Behind which streams are cold, and when cold segments have a turn.
+    pub(crate) cold: Random,
     pub(crate) tempo: Tempo,
     pub(crate) net: SimNet,
     pub(crate) faults: Faults,
@@ -207,6 +211,7 @@ impl<X: Parts> World<X> {
         net.set_faults(faults.clone());
         net.set_forger(forge);
         let config = ServerConfig::draw(mix, &mut random);
+        let mut cold = Random::new(crate::random::mix(run.seed ^ 0xc01d));
         let drift_ppm = drift(mix, &mut random);
         let mut world = World {
             run,
@@ -218,7 +223,8 @@ impl<X: Parts> World<X> {
             delays: *faults.delay_ns.end() > 0,
             faults,
             clock: VirtualClock::new(drift_ppm),
-            server: Server::new(config),
+            server: Server::new(config, Cold::new(Random::new(cold.next()))),
+            cold,
             catalogue: Catalogue::default(),
             starts_ns: 0,
             stalled_until: 0,
@@ -250,8 +256,9 @@ impl<X: Parts> World<X> {
 
     fn populate(&mut self) {
         for _ in 0..self.random.within(1..=2) {
-            let id = self.history.create();
-            self.catalogue.create(id, &mut self.random);
+            let keep = draw_keep(&mut self.cold);
+            let id = self.history.create(keep);
+            self.catalogue.create(id, keep, &mut self.random);
         }
         self.catalogue.is_ready(None);
         let exactly = self.run.exactly;
@@ -292,6 +299,12 @@ impl<X: Parts> World<X> {
         let attached = self.attach();
         Publisher::new(role, life, serial, attached, &mut self.random)
     }
+}
+
+/// Whether a new stream is cold, and what it keeps then.
+pub(crate) fn draw_keep(random: &mut Random) -> Option<Keep> {
+    let newest_per_key = random.one_in(2);
+    random.one_in(2).then_some(Keep { newest_per_key, ..Keep::default() })
 }
 
 /// By how much a clock of a world runs too fast, in parts per million.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mstream_admin::v1::{Finding, GetStatusRequest, MissingOffsets, Number, Port, Shard, Status};
+use mstream_admin::v1::{
+    Cold, Finding, GetStatusRequest, MissingOffsets, Number, Port, Shard, Status,
+};
 use mstream_controlplane::metrics::REASONS;
 use serde::Serialize;
 
@@ -60,10 +62,20 @@ struct ShardRecord<'a> {
     log_condition: &'a str,
     missing: Vec<MissingRecord<'a>>,
     missing_messages: u64,
+    cold: Option<ColdRecord<'a>>,
     positions: Numbers<'a>,
     counters: Numbers<'a>,
     refusals: Numbers<'a>,
     ports: Vec<PortRecord<'a>>,
+}
+
+#[derive(Serialize)]
+struct ColdRecord<'a> {
+    dir: &'a str,
+    level: &'static str,
+    condition: &'a str,
+    positions: Numbers<'a>,
+    counters: Numbers<'a>,
 }
 
 #[derive(Serialize)]
@@ -142,10 +154,23 @@ impl ShardRecord<'_> {
                 })
                 .collect(),
             missing_messages: shard.missing_messages,
+            cold: shard.cold.as_ref().map(ColdRecord::of),
             positions: numbers(&shard.positions),
             counters: numbers(&shard.counters),
             refusals: refusals(shard).map(|n| (n.name.as_str(), n.value)).collect(),
             ports: shard.ports.iter().map(PortRecord::of).collect(),
+        }
+    }
+}
+
+impl ColdRecord<'_> {
+    fn of(cold: &Cold) -> ColdRecord<'_> {
+        ColdRecord {
+            dir: &cold.dir,
+            level: words::level(cold.level()),
+            condition: &cold.condition,
+            positions: numbers(&cold.positions),
+            counters: numbers(&cold.counters),
         }
     }
 }
@@ -231,6 +256,9 @@ fn shard_text(shard: &Shard) -> String {
     if !shard.log_condition.is_empty() {
         text.push_str(&format!("\n  LOG: {}", shard.log_condition));
     }
+    if let Some(cold) = &shard.cold {
+        text.push_str(&cold_text(cold));
+    }
     for missing in &shard.missing {
         text.push_str(&format!("\n  {}", missing_text(missing)));
     }
@@ -252,6 +280,27 @@ fn shard_text(shard: &Shard) -> String {
     text.push_str(&rows.trim_fmt());
     for port in &shard.ports {
         text.push_str(&port_text(port));
+    }
+    text
+}
+
+/// Cold segments, where there are any or should be.
+fn cold_text(cold: &Cold) -> String {
+    let (files, waiting) =
+        (number(&cold.positions, "files"), number(&cold.positions, "waiting_segments"));
+    let mut text = String::new();
+    if !cold.condition.is_empty() {
+        text.push_str(&format!("\n  COLD SEGMENTS: {}", cold.condition));
+    }
+    if files > 0 || number(&cold.counters, "copied_bytes") > 0 {
+        text.push_str(&format!(
+            "\n  cold segments: {} in {} of {}, level {}, {} to copy",
+            counted(number(&cold.positions, "streams"), "stream"),
+            counted(files, "file"),
+            output::bytes(number(&cold.positions, "file_bytes")),
+            words::level(cold.level()),
+            counted(waiting, "segment"),
+        ));
     }
     text
 }

@@ -208,6 +208,8 @@ struct Described<'a> {
     visible_end: u64,
     publications: u32,
     subscriptions: u32,
+    cold_earliest_offset: u64,
+    cold_end: u64,
 }
 
 fn describe(key: &KeyArgs, settings: &Settings) -> Result<(), Failure> {
@@ -226,6 +228,8 @@ fn describe(key: &KeyArgs, settings: &Settings) -> Result<(), Failure> {
             visible_end: positions.visible_end,
             publications: positions.publications,
             subscriptions: positions.subscriptions,
+            cold_earliest_offset: positions.cold_earliest_offset,
+            cold_end: positions.cold_end,
         });
     }
     let held = positions.visible_end.saturating_sub(positions.earliest_offset);
@@ -245,6 +249,11 @@ fn describe(key: &KeyArgs, settings: &Settings) -> Result<(), Failure> {
     rows.add_row(["created".to_owned(), output::time(stream.created_ns)]);
     rows.add_row(["rules".to_owned(), words::rules(&stream.rules.unwrap_or_default()).join(", ")]);
     rows.add_row(["messages".to_owned(), range]);
+    if positions.cold_end > positions.cold_earliest_offset {
+        let (first, last) = (positions.cold_earliest_offset, positions.cold_end - 1);
+        let range = format!("offsets {} to {}", count(first), count(last));
+        rows.add_row(["in cold segments".to_owned(), range]);
+    }
     if unseen > 0 {
         rows.add_row(["not durable yet".to_owned(), count(unseen)]);
     }

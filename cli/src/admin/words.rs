@@ -31,6 +31,8 @@ pub(crate) struct RulesRecord {
     max_block_bytes: u32,
     max_publications: u32,
     max_subscriptions: u32,
+    cold: bool,
+    newest_per_key: bool,
 }
 
 impl RulesRecord {
@@ -44,6 +46,8 @@ impl RulesRecord {
             max_block_bytes: rules.max_block_bytes,
             max_publications: rules.max_publications,
             max_subscriptions: rules.max_subscriptions,
+            cold: rules.cold,
+            newest_per_key: rules.newest_per_key,
         }
     }
 }
@@ -60,6 +64,11 @@ pub(crate) fn rules(rules: &Rules) -> Vec<String> {
     let mut words = vec![watermark(rules).to_owned()];
     if rules.minimum_level() != Level::Unspecified {
         words.push(format!("level at least {}", level(rules.minimum_level())));
+    }
+    if rules.newest_per_key {
+        words.push("cold, newest per key".to_owned());
+    } else if rules.cold {
+        words.push("cold".to_owned());
     }
     if rules.retention_bytes > 0 {
         words.push(format!("keeps {}", bytes(rules.retention_bytes)));

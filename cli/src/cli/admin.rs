@@ -71,6 +71,12 @@ pub(crate) struct RulesArgs {
     /// Subscriptions that may be open at a time
     #[arg(long, value_name = "N")]
     max_subscriptions: Option<u32>,
+    /// Keep in cold segments what the log recycles, for as long as the retention says; without one, for ever
+    #[arg(long)]
+    cold: bool,
+    /// Keep in cold segments only the newest message of each key; such a stream is cold
+    #[arg(long)]
+    newest_per_key: bool,
 }
 
 impl RulesArgs {
@@ -96,6 +102,8 @@ impl RulesArgs {
             max_block_bytes: self.max_block_bytes.unwrap_or(0),
             max_publications: self.max_publications.unwrap_or(0),
             max_subscriptions: self.max_subscriptions.unwrap_or(0),
+            cold: self.cold || self.newest_per_key,
+            newest_per_key: self.newest_per_key,
         }
     }
 }

@@ -45,6 +45,8 @@ pub(super) fn rules(rules: Option<v1::Rules>) -> Result<Rules, v1::Failure> {
         max_block_bytes: rules.max_block_bytes,
         max_publications: rules.max_publications,
         max_subscriptions: rules.max_subscriptions,
+        cold: rules.cold || rules.newest_per_key,
+        newest_per_key: rules.newest_per_key,
     })
 }
 
@@ -66,6 +68,8 @@ pub(super) fn stream(stream: &Stream) -> v1::Stream {
             max_block_bytes: rules.max_block_bytes,
             max_publications: rules.max_publications,
             max_subscriptions: rules.max_subscriptions,
+            cold: rules.cold,
+            newest_per_key: rules.newest_per_key,
         }),
         created_ns: stream.created_ns,
     }

@@ -97,7 +97,7 @@ struct Forgetful {
 }
 
 impl Journal for Forgetful {
-    fn commit(&mut self, _: &[Command]) -> Result<(), JournalError> {
+    fn commit(&mut self, _: &Catalogue, _: &[Command]) -> Result<(), JournalError> {
         match self.fails {
             true => Err(JournalError::NotWritten { place: "file".into(), reason: "full".into() }),
             false => Ok(()),

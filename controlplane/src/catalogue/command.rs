@@ -32,6 +32,10 @@ pub struct Rules {
     pub max_publications: u32,
     /// Subscriptions that may be open at a time.
     pub max_subscriptions: u32,
+    /// Cold segments keep what the hot log recycles.
+    pub cold: bool,
+    /// Cold segments keep of each key the newest message only. Such a stream is cold.
+    pub newest_per_key: bool,
 }
 
 /// A stream.

@@ -43,19 +43,35 @@ pub fn take_configured(
             Err(refusal) => problems.push(format!("{path}:{line}: catalogue: {refusal}")),
         },
     };
-    let mut moved = Vec::new();
+    let mut kept = Vec::new();
     for stream in &config.streams {
         let (line, shard) = (stream.line, stream.shard as u32);
         let known = keeper.read(|state| state.stream(&StreamKey::Id(stream.id)).cloned());
         match known.filter(|known| *known.name == *stream.name) {
-            Some(known) if known.shard != shard => moved.push(format!(
+            Some(known) if known.shard != shard => kept.push(format!(
                 "{path}:{line}: catalogue: stream `{}` (id {}) is on shard {}, and streams do not move",
                 known.name, known.id, known.shard
             )),
+            Some(known)
+                if (stream.cold && !known.rules.cold)
+                    || (stream.newest_per_key && !known.rules.newest_per_key) =>
+            {
+                let key = if stream.newest_per_key { "newest_per_key" } else { "cold" };
+                kept.push(format!(
+                    "{path}:{line}: catalogue: `{key}`: stream `{}` (id {}) was created without it, and rules do \
+                     not change",
+                    known.name, known.id
+                ));
+            }
             Some(_) => {}
             None => {
+                let rules = Rules {
+                    cold: stream.cold,
+                    newest_per_key: stream.newest_per_key,
+                    ..Rules::default()
+                };
                 let (id, name) = (Some(stream.id), stream.name.as_str().into());
-                let (shard, rules) = (Some(shard), Rules::default());
+                let shard = Some(shard);
                 try_it(line, Command::CreateStream { time_ns, id, name, shard, rules });
             }
         }
@@ -64,7 +80,7 @@ pub fn take_configured(
         let (id, name) = (Some(publisher.id), publisher.name.as_str().into());
         try_it(publisher.line, Command::RegisterPublisher { time_ns, id, name });
     }
-    problems.extend(moved);
+    problems.extend(kept);
     if !problems.is_empty() {
         return Err(problems.join("\n"));
     }

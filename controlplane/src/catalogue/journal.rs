@@ -9,7 +9,9 @@ use super::record::{Batch, Record, one_of::Content, snapshot};
 use super::{Catalogue, Command};
 
 const FILE_MAGIC: [u8; 8] = *b"MSTRMCAT";
+/// Of files without, and with, rules of cold streams.
 const VERSION: u16 = 1;
+const VERSION_COLD: u16 = 2;
 const HEADER_BYTES: usize = 32;
 const RECORD_MAGIC: [u8; 4] = [0xf5, b'C', b'R', 0xfe];
 const RECORD_HEADER_BYTES: usize = 24;
@@ -22,11 +24,11 @@ const COMPACT_FACTOR: u64 = 4;
 
 /// What makes commands durable before they are applied.
 pub trait Journal: Send {
-    /// Makes `commands` durable, all of them or none.
+    /// Makes `commands` durable, all of them or none. `state` is what they will change.
     ///
     /// # Errors
     /// When they must not be applied.
-    fn commit(&mut self, commands: &[Command]) -> Result<(), JournalError>;
+    fn commit(&mut self, state: &Catalogue, commands: &[Command]) -> Result<(), JournalError>;
 
     /// Called after commands were applied: a chance to forget what `state` makes superfluous.
     ///
@@ -80,7 +82,7 @@ pub enum OpenError {
         reason: String,
     },
     /// Another version wrote it.
-    #[error("{place}: version {found}; this appliance reads version {VERSION}")]
+    #[error("{place}: version {found}; this appliance reads versions {VERSION} to {VERSION_COLD}")]
     Version {
         /// The file.
         place: String,
@@ -150,6 +152,7 @@ pub struct Recovered {
 pub struct FileJournal<M> {
     medium: M,
     bytes: u64,
+    version: u16,
     /// Sequence of the next record.
     sequence: u64,
     /// Why no more commands are taken.
@@ -204,10 +207,10 @@ fn emit(out: &mut Vec<u8>, sequence: u64, record: &Record) {
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
 }
 
-fn file_header(first_sequence: u64) -> Vec<u8> {
+fn file_header(version: u16, first_sequence: u64) -> Vec<u8> {
     let mut header = vec![0; HEADER_BYTES];
     header[..8].copy_from_slice(&FILE_MAGIC);
-    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..10].copy_from_slice(&version.to_le_bytes());
     header[10..12].copy_from_slice(&(HEADER_BYTES as u16).to_le_bytes());
     header[16..24].copy_from_slice(&first_sequence.to_le_bytes());
     let check = crc32c(&header[..28]);
@@ -218,11 +221,7 @@ fn file_header(first_sequence: u64) -> Vec<u8> {
 /// The header of a file of another version.
 #[cfg(test)]
 pub(super) fn file_header_of(version: u16) -> Vec<u8> {
-    let mut header = file_header(1);
-    header[8..10].copy_from_slice(&version.to_le_bytes());
-    let check = crc32c(&header[..28]);
-    header[28..].copy_from_slice(&check.to_le_bytes());
-    header
+    file_header(version, 1)
 }
 
 /// Reads a file: the catalogue it makes, the sequence of its next record, where its sound part ends.
@@ -231,6 +230,7 @@ struct Reading<'a> {
     file: &'a [u8],
     catalogue: Catalogue,
     commands: u64,
+    version: u16,
     sequence: u64,
     batches: bool,
 }
@@ -251,6 +251,7 @@ impl<'a> Reading<'a> {
             file,
             catalogue: Catalogue::default(),
             commands: 0,
+            version: 0,
             sequence: 0,
             batches: false,
         };
@@ -273,13 +274,14 @@ impl Reading<'_> {
         if header[..8] != FILE_MAGIC {
             return Err(self.damaged(0, "not a catalogue"));
         }
-        let version = u16::from_le_bytes([header[8], header[9]]);
+        self.version = u16::from_le_bytes([header[8], header[9]]);
         let sound = header[28..] == crc32c(&header[..28]).to_le_bytes();
         if !sound {
             return Err(self.damaged(0, "the file's header does not fit its check"));
         }
-        if version != VERSION {
-            return Err(OpenError::Version { place: self.place.to_string(), found: version });
+        if !(VERSION..=VERSION_COLD).contains(&self.version) {
+            let found = self.version;
+            return Err(OpenError::Version { place: self.place.to_string(), found });
         }
         self.sequence = u64::from_le_bytes(header[16..24].try_into().unwrap_or_default());
         Ok(())
@@ -353,12 +355,13 @@ impl<M: Medium> FileJournal<M> {
         let place = medium.place();
         let failed = |action, source| OpenError::Io { place: place.clone(), action, source };
         let Some(file) = medium.read().map_err(|error| failed("reading", error))? else {
-            let header = file_header(1);
+            let header = file_header(VERSION, 1);
             let bytes = header.len() as u64;
             medium
                 .replace(&mut std::iter::once(header))
                 .map_err(|error| failed("making it", error.error))?;
-            let journal = FileJournal { medium, bytes, sequence: 1, closed: None };
+            let version = VERSION;
+            let journal = FileJournal { medium, bytes, version, sequence: 1, closed: None };
             return Ok((
                 journal,
                 Catalogue::default(),
@@ -366,7 +369,7 @@ impl<M: Medium> FileJournal<M> {
             ));
         };
         let (reading, end) = Reading::of(&place, &file)?;
-        let Reading { catalogue, commands, sequence, .. } = reading;
+        let Reading { catalogue, commands, version, sequence, .. } = reading;
         let cut_bytes = (file.len() - end) as u64;
         if cut_bytes > 0 {
             medium
@@ -374,7 +377,7 @@ impl<M: Medium> FileJournal<M> {
                 .and_then(|()| medium.sync())
                 .map_err(|error| failed("cutting off an interrupted write", error))?;
         }
-        let journal = FileJournal { medium, bytes: end as u64, sequence, closed: None };
+        let journal = FileJournal { medium, bytes: end as u64, version, sequence, closed: None };
         Ok((journal, catalogue, Recovered { new: false, commands, cut_bytes }))
     }
 
@@ -387,20 +390,65 @@ impl<M: Medium> FileJournal<M> {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Puts a file of `version` that holds `state` as a snapshot in the place of this one; `doing` that is what errors
+    /// name.
+    fn rewrite(
+        &mut self,
+        state: &Catalogue,
+        version: u16,
+        doing: &str,
+    ) -> Result<(), JournalError> {
+        let (mut bytes, mut sequence) = (HEADER_BYTES as u64, self.sequence);
+        let records = snapshot(state).map(|facts| {
+            let mut record = Vec::new();
+            emit(&mut record, sequence, &Record { content: Some(Content::Facts(facts)) });
+            bytes += record.len() as u64;
+            sequence += 1;
+            record
+        });
+        let mut contents = std::iter::once(file_header(version, self.sequence)).chain(records);
+        let replaced = self.medium.replace(&mut contents);
+        drop(contents);
+        match replaced {
+            Ok(()) => {
+                (self.bytes, self.version, self.sequence) = (bytes, version, sequence);
+                Ok(())
+            }
+            Err(ReplaceError { error, kept: true }) => Err(JournalError::NotWritten {
+                place: self.medium.place(),
+                reason: format!("{doing}: {error}"),
+            }),
+            Err(ReplaceError { error, kept: false }) => {
+                Err(self.close(format!("{doing}: {error}")))
+            }
+        }
+    }
+}
+
+/// The version of files that hold these commands.
+fn version_of(commands: &[Command]) -> u16 {
+    let cold =
+        |command: &Command| matches!(command, Command::CreateStream { rules, .. } if rules.cold);
+    if commands.iter().any(cold) { VERSION_COLD } else { VERSION }
 }
 
 impl<M: Medium> Journal for FileJournal<M> {
-    fn commit(&mut self, commands: &[Command]) -> Result<(), JournalError> {
-        let place = || self.medium.place();
+    fn commit(&mut self, state: &Catalogue, commands: &[Command]) -> Result<(), JournalError> {
         if let Some(reason) = self.closed.clone() {
-            return Err(JournalError::Closed { place: place(), reason });
+            return Err(JournalError::Closed { place: self.medium.place(), reason });
+        }
+        let version = version_of(commands);
+        if version > self.version {
+            // An appliance that would pass over what is new must not take the file for its own.
+            self.rewrite(state, version, &format!("making it a file of version {version}"))?;
         }
         let batch = Batch { commands: commands.iter().map(Into::into).collect() };
         let mut record = Vec::new();
         emit(&mut record, self.sequence, &Record { content: Some(Content::Batch(batch)) });
         if record.len() > MAX_CONTENT_BYTES {
             let reason = format!("{} commands take {} bytes", commands.len(), record.len());
-            return Err(JournalError::NotWritten { place: place(), reason });
+            return Err(JournalError::NotWritten { place: self.medium.place(), reason });
         }
         if let Err(error) = self.medium.write(self.bytes, &record) {
             let reason = error.to_string();
@@ -425,29 +473,8 @@ impl<M: Medium> Journal for FileJournal<M> {
         {
             return Ok(());
         }
-        let (mut bytes, mut sequence) = (HEADER_BYTES as u64, self.sequence);
-        let records = snapshot(state).map(|facts| {
-            let mut record = Vec::new();
-            emit(&mut record, sequence, &Record { content: Some(Content::Facts(facts)) });
-            bytes += record.len() as u64;
-            sequence += 1;
-            record
-        });
-        let mut contents = std::iter::once(file_header(self.sequence)).chain(records);
-        let replaced = self.medium.replace(&mut contents);
-        drop(contents);
-        match replaced {
-            Ok(()) => {
-                (self.bytes, self.sequence) = (bytes, sequence);
-                Ok(())
-            }
-            Err(ReplaceError { error, kept: true }) => Err(JournalError::NotWritten {
-                place: self.medium.place(),
-                reason: format!("compacting: {error}"),
-            }),
-            Err(ReplaceError { error, kept: false }) => {
-                Err(self.close(format!("compacting: {error}")))
-            }
-        }
+        let cold = state.streams.all().any(|stream| stream.rules.cold);
+        let version = if cold { VERSION_COLD } else { VERSION };
+        self.rewrite(state, version, "compacting")
     }
 }

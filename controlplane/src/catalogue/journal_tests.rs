@@ -179,9 +179,33 @@ fn a_flipped_bit_before_sound_records_is_damage_and_is_told_with_its_place() {
 
 #[test]
 fn another_version_is_refused() {
-    let memory = Memory::with(&journal::file_header_of(2));
+    let memory = Memory::with(&journal::file_header_of(3));
     let error = FileJournal::open(memory).expect_err("not ours").to_string();
-    assert_eq!(error, "memory: version 2; this appliance reads version 1");
+    assert_eq!(error, "memory: version 3; this appliance reads versions 1 to 2");
+}
+
+#[test]
+fn a_file_with_a_cold_stream_is_of_another_version() {
+    let memory = Memory::with(&journal::file_header_of(1));
+    let version = || u16::from_le_bytes([memory.file()[8], memory.file()[9]]);
+    let (journal, catalogue, _) = FileJournal::open(memory.clone()).expect("sound");
+    let keeper = Keeper::new(catalogue, journal);
+    keeper.change(&[Command::Configure(configured()), create("hot")]).expect("durable");
+    assert_eq!(version(), 1);
+    let rules = Rules { cold: true, newest_per_key: true, ..Rules::default() };
+    let cold = Command::CreateStream { time_ns: 7, id: None, name: "c".into(), shard: None, rules };
+    keeper.change(&[cold]).expect("durable");
+    assert_eq!(version(), 2);
+    let (journal, catalogue, recovered) = FileJournal::open(memory.clone()).expect("sound");
+    assert_eq!((format!("{catalogue:?}"), recovered.commands), (shown(&keeper), 1));
+    let stream = catalogue.stream(&StreamKey::Name("c".into())).expect("there");
+    assert_eq!(stream.rules, rules);
+    // It goes on as it is.
+    let keeper = Keeper::new(catalogue, journal);
+    keeper.change(&[create("later")]).expect("durable");
+    assert_eq!(version(), 2);
+    let (_, catalogue, _) = FileJournal::open(memory.clone()).expect("sound");
+    assert_eq!(format!("{catalogue:?}"), shown(&keeper));
 }
 
 #[test]
@@ -307,7 +331,7 @@ fn a_directory_holds_it_from_start_to_start() {
     assert_eq!(recovered, Recovered { new: false, commands: 2, cut_bytes: 0 });
     assert_eq!(format!("{catalogue:?}"), shown(&keeper));
     assert!(!dir.path().join("catalogue.new").exists());
-    journal.commit(&[create("b")]).expect("durable");
+    journal.commit(&catalogue, &[create("b")]).expect("durable");
     std::fs::write(
         dir.path().join("catalogue.log"),
         "no catalogue at all, but text of some length",

@@ -40,7 +40,7 @@ impl Keeper {
             // Nothing would change: nothing need be durable.
             return Ok(outcomes);
         }
-        journal.commit(commands).inspect_err(|error| self.note(error))?;
+        self.read(|state| journal.commit(state, commands)).inspect_err(|error| self.note(error))?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let outcomes = commands.iter().map(|command| state.apply(command)).collect();
         drop(state);

@@ -90,6 +90,10 @@ struct RulesRecord {
     max_publications: u32,
     #[prost(uint32, tag = "7")]
     max_subscriptions: u32,
+    #[prost(bool, tag = "8")]
+    cold: bool,
+    #[prost(bool, tag = "9")]
+    newest_per_key: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -203,6 +207,8 @@ impl From<&Rules> for RulesRecord {
             max_block_bytes: rules.max_block_bytes,
             max_publications: rules.max_publications,
             max_subscriptions: rules.max_subscriptions,
+            cold: rules.cold,
+            newest_per_key: rules.newest_per_key,
         }
     }
 }
@@ -224,6 +230,8 @@ impl RulesRecord {
             max_block_bytes: self.max_block_bytes,
             max_publications: self.max_publications,
             max_subscriptions: self.max_subscriptions,
+            cold: self.cold || self.newest_per_key,
+            newest_per_key: self.newest_per_key,
         })
     }
 }

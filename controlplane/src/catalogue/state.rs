@@ -23,8 +23,9 @@ pub struct Catalogue {
     pub(super) configured: Configured,
     pub(super) streams: Table<Stream>,
     pub(super) publishers: Table<Publisher>,
-    /// Streams of each shard that has any.
+    /// Streams of each shard that has any, and the cold ones among them.
     on_shard: Vec<u64>,
+    cold_on_shard: Vec<u64>,
 }
 
 /// A command that was checked: what is left to be done.
@@ -54,6 +55,7 @@ impl Catalogue {
                     return Err(Refusal::NoStream(StreamKey::Id(id)));
                 };
                 self.on_shard[stream.shard as usize] -= 1;
+                self.cold_on_shard[stream.shard as usize] -= u64::from(stream.rules.cold);
                 Event::StreamDeleted(stream)
             }
             Planned::Register(publisher) => {
@@ -176,8 +178,10 @@ impl Catalogue {
         let shard = stream.shard as usize;
         if self.on_shard.len() <= shard {
             self.on_shard.resize(shard + 1, 0);
+            self.cold_on_shard.resize(shard + 1, 0);
         }
         self.on_shard[shard] += 1;
+        self.cold_on_shard[shard] += u64::from(stream.rules.cold);
         self.streams.insert(stream)
     }
 
@@ -204,6 +208,11 @@ impl Catalogue {
     /// How many streams shard `shard` has.
     pub fn streams_on(&self, shard: u32) -> u64 {
         self.on_shard.get(shard as usize).copied().unwrap_or(0)
+    }
+
+    /// How many cold streams shard `shard` has.
+    pub fn cold_streams_on(&self, shard: u32) -> u64 {
+        self.cold_on_shard.get(shard as usize).copied().unwrap_or(0)
     }
 
     /// How many publishers there are.

@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::problem::Collector;
 use super::values::{Bytes, Switch};
 use super::{
-    Config, Device, Dpdk, Driver, Idle, Limits, MAX_BLOCK_BYTES, Node, Port, Shard, Wal, raw,
+    Cold, Config, Device, Dpdk, Driver, Idle, Limits, MAX_BLOCK_BYTES, Node, Port, Shard, Wal, raw,
 };
 use super::{admin, names, ports, telemetry};
 
@@ -34,13 +34,27 @@ pub(super) fn check(raw: raw::Raw, cores: &[usize], problems: &mut Collector<'_>
     let shards = shards(&raw.shard, &ports, &port_names, cores, problems);
     let node = node(raw.node, &shards, cores, problems);
     let wal = wal(&raw.wal, &limits, problems);
+    let cold = cold(&raw.cold, problems);
     let streams = names::streams(raw.stream, shards.len(), problems);
     let publishers = names::publishers(raw.publisher, problems);
     let dpdk = dpdk(raw.dpdk, &ports, problems);
     let log = telemetry::log(raw.log, problems);
     let metrics = telemetry::metrics(raw.metrics, problems);
     let source = problems.source();
-    Config { source, node, ports, shards, wal, limits, streams, publishers, dpdk, log, metrics }
+    Config {
+        source,
+        node,
+        ports,
+        shards,
+        wal,
+        cold,
+        limits,
+        streams,
+        publishers,
+        dpdk,
+        log,
+        metrics,
+    }
 }
 
 fn list<T: Display>(items: &[T]) -> String {
@@ -259,6 +273,31 @@ fn sync(raw: &raw::Wal, segment_bytes: u64, problems: &mut Collector<'_>) -> Opt
     }
     let sync = SyncConfig { poll: Duration::from_micros(poll_us), window_bytes };
     raw.sync.unwrap_or(true).then_some(sync)
+}
+
+fn cold(raw: &raw::Cold, problems: &mut Collector<'_>) -> Cold {
+    if let Some(dir) = raw.dir.as_ref().filter(|dir| dir.get_ref().as_os_str().is_empty()) {
+        problems.add(dir.span(), "`dir`: the path is empty");
+    }
+    let mut within = Within { problems };
+    let bandwidth = number(&raw.bandwidth_bytes_per_second);
+    let buffer = number(&raw.read_buffer_bytes);
+    Cold {
+        dir: raw.dir.as_ref().map(|dir| dir.get_ref().clone()),
+        bandwidth_bytes_per_second: within.range(
+            "bandwidth_bytes_per_second",
+            &bandwidth,
+            256 << 20,
+            1 << 20..=1 << 40,
+        ),
+        read_buffers: within.range("read_buffers", &raw.read_buffers, 16, 1..=4096),
+        read_buffer_bytes: within.range(
+            "read_buffer_bytes",
+            &buffer,
+            256 << 10,
+            16 << 10..=16 << 20,
+        ) as usize,
+    }
 }
 
 fn limits(

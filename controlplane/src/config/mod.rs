@@ -25,6 +25,7 @@ use mstream_pmem::prepare::SyncConfig;
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::TableLimits;
 
+use crate::budget::{Medium, medium};
 pub use admin::PORT as ADMIN_PORT;
 pub use problem::{ConfigError, Problems};
 pub use reference::reference;
@@ -50,6 +51,8 @@ pub struct Config {
     pub shards: Vec<Shard>,
     /// The logs.
     pub wal: Wal,
+    /// Cold segments.
+    pub cold: Cold,
     /// Table sizes and limits of each shard.
     pub limits: Limits,
     /// Streams.
@@ -231,6 +234,19 @@ impl Wal {
     }
 }
 
+/// Cold segments: what cold streams keep of what the logs recycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cold {
+    /// Directory that holds a directory for each shard; `None`: beside the log, or what stands in for that.
+    pub dir: Option<PathBuf>,
+    /// Bytes that copying and merging move in a second at most, for each shard.
+    pub bandwidth_bytes_per_second: u64,
+    /// Buffers of each shard that cold segments are read into.
+    pub read_buffers: usize,
+    /// Bytes of each of them.
+    pub read_buffer_bytes: usize,
+}
+
 /// Table sizes and limits, of each shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -282,6 +298,10 @@ pub struct Stream {
     pub name: String,
     /// Number of its shard.
     pub shard: usize,
+    /// Cold segments keep what the log recycles.
+    pub cold: bool,
+    /// Cold segments keep of each key the newest message only. Such a stream is cold.
+    pub newest_per_key: bool,
     /// Line of its entry in the file.
     pub line: usize,
 }
@@ -361,6 +381,18 @@ impl Config {
         };
         let config = check::check(raw, cores, &mut problems);
         problems.finish(Some(config))
+    }
+
+    /// Directory of the cold segments of shard `shard`.
+    pub fn cold_dir(&self, shard: usize) -> PathBuf {
+        match &self.cold.dir {
+            Some(dir) => dir.join(format!("shard-{shard}")),
+            // Files there cannot be written to by system calls.
+            None if medium(&self.wal.dir) == Medium::Hugetlbfs => {
+                self.node.run_dir.join("cold").join(format!("shard-{shard}"))
+            }
+            None => self.wal.shard_dir(shard).join("cold"),
+        }
     }
 
     /// True if a port needs DPDK.

@@ -43,7 +43,9 @@ pub(super) fn streams(
             }
         };
         let (id, name) = (stream.id.into_inner(), stream.name.into_inner());
-        streams.push(Stream { id, name, shard, line });
+        let newest_per_key = stream.newest_per_key;
+        let cold = stream.cold || newest_per_key;
+        streams.push(Stream { id, name, shard, cold, newest_per_key, line });
     }
     streams
 }

@@ -18,6 +18,8 @@ pub(super) struct Raw {
     pub(super) shard: Vec<Spanned<Shard>>,
     pub(super) wal: Wal,
     #[serde(default)]
+    pub(super) cold: Cold,
+    #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) stream: Vec<Spanned<Stream>>,
@@ -128,6 +130,15 @@ pub(super) struct Wal {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Cold {
+    pub(super) dir: Option<Spanned<PathBuf>>,
+    pub(super) bandwidth_bytes_per_second: Option<Spanned<Bytes>>,
+    pub(super) read_buffers: Option<Spanned<usize>>,
+    pub(super) read_buffer_bytes: Option<Spanned<Bytes>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) sessions: Option<Spanned<usize>>,
     pub(super) publications: Option<Spanned<usize>>,
@@ -147,6 +158,10 @@ pub(super) struct Stream {
     pub(super) id: Spanned<u64>,
     pub(super) name: Spanned<String>,
     pub(super) shard: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub(super) cold: bool,
+    #[serde(default)]
+    pub(super) newest_per_key: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -45,6 +45,10 @@ fn of_metric(metric: &Metric, status: &v1::Status) -> Vec<Sample> {
         Origin::Status(read) => read(status),
         Origin::Position(name) => by_shard(status, |shard| find(&shard.positions, name)),
         Origin::Counter(name) => by_shard(status, |shard| find(&shard.counters, name)),
+        Origin::Cold(name) => by_shard(status, |shard| {
+            let cold = shard.cold.as_ref()?;
+            find(&cold.positions, name).or_else(|| find(&cold.counters, name))
+        }),
         Origin::Refusals => refusals(status),
         Origin::PortCounter(name) => by_port(status, |port| find(&port.counters, name)),
         Origin::DeviceLevel(name) => by_port(status, |port| find(&port.device_counters, name)),
@@ -221,6 +225,25 @@ pub(super) fn log_condition(status: &v1::Status) -> Vec<Sample> {
         one(labels, (!shard.log_condition.is_empty()).into())
     };
     status.shards.iter().map(sample).collect()
+}
+
+pub(super) fn cold_condition(status: &v1::Status) -> Vec<Sample> {
+    let sample = |shard: &v1::Shard| {
+        let condition = shard.cold.as_ref()?.condition.clone();
+        let faulty = !condition.is_empty();
+        Some(one(vec![shard.number.to_string(), condition], faulty.into()))
+    };
+    status.shards.iter().filter_map(sample).collect()
+}
+
+/// In seconds.
+pub(super) fn cold_lag(status: &v1::Status) -> Vec<Sample> {
+    let sample = |shard: &v1::Shard| {
+        let lag_ms = find(&shard.cold.as_ref()?.positions, "lag_ms")?;
+        let value = Value::Seconds(lag_ms as f64 / 1e3);
+        Some(Sample { labels: vec![shard.number.to_string()], value })
+    };
+    status.shards.iter().filter_map(sample).collect()
 }
 
 pub(super) fn missing_messages(status: &v1::Status) -> Vec<Sample> {

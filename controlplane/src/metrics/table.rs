@@ -35,6 +35,8 @@ pub enum Origin {
     Position(&'static str),
     /// The counter of this name of each shard.
     Counter(&'static str),
+    /// The number of this name of each shard's cold segments.
+    Cold(&'static str),
     /// Those counters of each shard that are reasons of [`REASONS`].
     Refusals,
     /// The counter of this name of each port.
@@ -91,6 +93,10 @@ const fn position(name: &'static str, source: &'static str, help: &'static str) 
 
 const fn counter(name: &'static str, source: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, help, labels: SHARD, origin: Origin::Counter(source) }
+}
+
+const fn cold(name: &'static str, kind: Kind, source: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind, help, labels: SHARD, origin: Origin::Cold(source) }
 }
 
 const fn port(name: &'static str, source: &'static str, help: &'static str) -> Metric {
@@ -218,6 +224,73 @@ pub const METRICS: &[Metric] = &[
         "unreadable_at",
         "Byte of the log's region with a record that cannot be read any more: recycling stopped there; 0: none.",
     ),
+    position(
+        "mstream_shard_subscriptions_cold",
+        "subscriptions_cold",
+        "Subscriptions that wait for cold segments, or are served from them.",
+    ),
+    node(
+        "mstream_shard_cold_faulty",
+        &["shard", "condition"],
+        sample::cold_condition,
+        "1 while cold segments cannot be written or read as they should; condition says why.",
+    ),
+    cold("mstream_shard_cold_files", Kind::Gauge, "files", "Cold segments, one file each."),
+    cold(
+        "mstream_shard_cold_file_bytes",
+        Kind::Gauge,
+        "file_bytes",
+        "Bytes of the cold segments' files.",
+    ),
+    cold(
+        "mstream_shard_cold_live_bytes",
+        Kind::Gauge,
+        "live_bytes",
+        "Bytes of the records in cold segments that readers can get; the files' bytes divided by this are the space \
+         amplification.",
+    ),
+    cold(
+        "mstream_shard_cold_streams",
+        Kind::Gauge,
+        "streams",
+        "Streams that have records in cold segments.",
+    ),
+    cold(
+        "mstream_shard_cold_waiting_segments",
+        Kind::Gauge,
+        "waiting_segments",
+        "Sealed segments of the log that wait to be copied; above 0 for long: publishers will have to wait.",
+    ),
+    node(
+        "mstream_shard_cold_lag_seconds",
+        SHARD,
+        sample::cold_lag,
+        "How long the oldest of them has been waiting.",
+    ),
+    cold(
+        "mstream_shard_cold_copied_bytes_total",
+        Kind::Counter,
+        "copied_bytes",
+        "Bytes of the sealed segments that were copied.",
+    ),
+    cold(
+        "mstream_shard_cold_moved_bytes_total",
+        Kind::Counter,
+        "moved_bytes",
+        "Bytes that merging, compaction and retention read and wrote.",
+    ),
+    cold(
+        "mstream_shard_cold_reads_total",
+        Kind::Counter,
+        "reads",
+        "Pages that were read for subscriptions.",
+    ),
+    cold(
+        "mstream_shard_cold_errors_total",
+        Kind::Counter,
+        "errors",
+        "Times that copying, merging or reading cold segments failed.",
+    ),
     counter(
         "mstream_shard_frames_received_total",
         "frames_in",
@@ -245,6 +318,11 @@ pub const METRICS: &[Metric] = &[
         "mstream_shard_batches_delivered_by_copy_total",
         "delivered_by_copy",
         "Batches delivered as copies: to further subscriptions, and from the log.",
+    ),
+    counter(
+        "mstream_shard_datagrams_delivered_from_cold_total",
+        "delivered_from_cold",
+        "Datagrams filled from cold segments.",
     ),
     counter("mstream_shard_arp_replies_total", "arp_replies", "ARP requests answered."),
     counter(

@@ -4,6 +4,7 @@ use mstream_nic::Frame;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{StreamSlot, TableFull};
 
+use super::cold::earliest_offset;
 use super::session::State;
 use super::setup::ANONYMOUS;
 use super::subscription::Pace;
@@ -23,6 +24,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
         Some(match command {
             Command::SlotReady(slot) => {
                 self.wal.add_ready(slot);
+                return None;
+            }
+            Command::ColdRange { stream, range } => {
+                self.set_cold_range(stream, range);
+                return None;
+            }
+            Command::SegmentRead(sealed) => {
+                self.wal.give_back(sealed);
                 return None;
             }
             Command::CreateStream { request, entry } => {
@@ -118,7 +127,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             let (stream, state) = (&self.streams[index], self.wal.stream(StreamSlot(index)));
             rows.push(StreamRow {
                 id: *id,
-                earliest_offset: state.earliest_offset,
+                earliest_offset: earliest_offset(&self.wal, &self.streams, index),
+                cold: stream.cold,
                 next_offset: state.next_offset,
                 visible_end: stream.visible_end,
                 publications: stream.publication_count,
@@ -164,7 +174,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             visible_end,
             state: match subscription.pace {
                 Pace::Live => ReaderState::Live,
-                Pace::Behind => ReaderState::CatchingUp,
+                Pace::Behind | Pace::Asking | Pace::Cold => ReaderState::CatchingUp,
                 Pace::Parked => ReaderState::NoCredit,
                 Pace::Stopped => ReaderState::Stopped,
             },

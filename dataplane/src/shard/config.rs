@@ -81,6 +81,8 @@ pub struct StreamRules {
     pub max_publications: u32,
     /// Subscriptions at a time.
     pub max_subscriptions: u32,
+    /// Cold segments keep what the log recycles, and see to its retention.
+    pub cold: bool,
 }
 
 impl StreamRules {
@@ -93,11 +95,13 @@ impl StreamRules {
         max_block_bytes: 0,
         max_publications: 0,
         max_subscriptions: 0,
+        cold: false,
     };
 
-    /// True if records go because of these rules.
+    /// True if records go from the log because of these rules. Those of a cold stream stay until their segments are
+    /// recycled: they may not be copied yet.
     pub(crate) fn expires(&self) -> bool {
-        self.retention_bytes != 0 || self.retention_ms != 0
+        !self.cold && (self.retention_bytes != 0 || self.retention_ms != 0)
     }
 
     /// The most bytes of a block, where the shard takes `most`.

@@ -127,6 +127,8 @@ pub struct Counters {
     pub delivered_in_place: u64,
     /// Batches delivered by copying.
     pub delivered_by_copy: u64,
+    /// Datagrams filled from cold segments.
+    pub delivered_from_cold: u64,
     /// ARP requests answered.
     pub arp_replies: u64,
     /// Neighbour solicitations answered.
@@ -152,6 +154,7 @@ impl Default for Counters {
             bytes: 0,
             delivered_in_place: 0,
             delivered_by_copy: 0,
+            delivered_from_cold: 0,
             arp_replies: 0,
             neighbour_replies: 0,
             echo_replies: 0,
@@ -198,6 +201,7 @@ impl Counters {
         visit("bytes", self.bytes);
         visit("delivered_in_place", self.delivered_in_place);
         visit("delivered_by_copy", self.delivered_by_copy);
+        visit("delivered_from_cold", self.delivered_from_cold);
         visit("arp_replies", self.arp_replies);
         visit("neighbour_replies", self.neighbour_replies);
         visit("echo_replies", self.echo_replies);

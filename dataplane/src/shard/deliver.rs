@@ -1,14 +1,17 @@
 //! Deliveries: live ones from the received buffer, lagging ones from the log.
 
 use mstream_nic::Frame;
+use mstream_pmem::format::RecordHeader;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{Record, StreamSlot};
 use mstream_wire::{Code, DataHeader, DatagramWriter, FrameHead, Skip, rewrite_as_deliver};
 
+use super::cold::{earliest_offset, fill_from_page};
+
 use super::emit::finish_frame;
 use super::publish::owes as publication_owes;
 use super::session::{Session, State};
-use super::subscription::{Pace, owes};
+use super::subscription::Pace;
 use super::{BEAT_MIN_NS, CATCH_UP_FRAMES, Counters, NONE, Now, Shard, Stored};
 use crate::Outbox;
 use crate::planted::{Bug, planted};
@@ -101,14 +104,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 frame.set_len(frame.capacity());
                 let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
                 let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
-                let data = deliver_header(
-                    handle.0,
-                    stored.count,
-                    record.header.block_crc.get(),
-                    stored.offset,
-                    stored.publisher,
-                );
-                writer.data(&data, record.block);
+                writer.data(&deliver_header(handle.0, record.header), record.block);
                 let bytes = writer.finish();
                 finish_frame(&mut frame, bytes, local, self.udp_port, &session.address);
                 self.counters.delivered_by_copy += 1;
@@ -153,9 +149,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if session.state != State::Open {
             return false;
         }
-        let (slot_of_stream, stream) =
-            (StreamSlot(subscription.stream), &self.streams[subscription.stream]);
-        let mut visible_end = stream.visible_end;
+        let slot_of_stream = StreamSlot(subscription.stream);
+        let mut visible_end = self.streams[subscription.stream].visible_end;
         if planted(Bug::DeliveredBeforeVisible) {
             visible_end = self.wal.stream(slot_of_stream).next_offset;
         }
@@ -165,17 +160,21 @@ impl<R: Region, F: Frame> Shard<R, F> {
         }
         if subscription.next >= subscription.limit {
             subscription.pace = Pace::Parked;
+            // Others may have use for it while this one waits.
+            self.leave_cold(index);
             return false;
         }
-        let earliest = self.wal.stream(slot_of_stream).earliest_offset;
-        if subscription.next < earliest {
-            // Recycled under a reader that was too slow: it is told, never silently moved on.
-            subscription.pace = Pace::Stopped;
-            subscription.code = Code::OffsetGone as u16;
-            subscription.start = earliest;
-            self.owe_subscription(index, owes::SUBSCRIBED);
-            return false;
+        let (stream, next) = (subscription.stream, subscription.next);
+        let (hole_end, reason) = subscription.hole;
+        if self.cold.page(subscription.page, next).is_none() && next >= hole_end {
+            let hot = self.wal.stream(slot_of_stream).earliest_offset;
+            self.leave_cold(index);
+            if next < hot {
+                return !self.turn_to_cold(index, stream, next) && self.pass_over(index, next, hot);
+            }
         }
+        let Some(subscription) = self.subscriptions.at(index) else { return false };
+        let session = &mut self.sessions[slot];
         let port = session.address.port;
         let Some(local) = self.ports.get(port) else { return false };
         let Some(mut frame) = out.frame(port) else {
@@ -189,32 +188,41 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(room) = frame.bytes_mut().get_mut(header_bytes..) else { return false };
         let Some(mut writer) = DatagramWriter::new(room, &header) else { return false };
         let mut next = subscription.next;
-        while next < visible_end && next < subscription.limit {
+        let to = visible_end.min(subscription.limit);
+        let (mut in_log, mut from_cold) = (true, false);
+        if next < hole_end {
+            let end = hole_end.min(visible_end);
+            writer.skip(&skip(handle.0, next, end, reason));
+            (next, in_log) = (end, false);
+        } else if let Some(page) = self.cold.page(subscription.page, next) {
+            (next, in_log) = (fill_from_page(&mut writer, page, handle.0, next, to), false);
+            self.counters.delivered_from_cold += 1;
+        }
+        while in_log && next < to {
             let found = self.wal.read(slot_of_stream, next, subscription.hint);
             let whole = found.filter(|(_, record)| !subscription.asked || is_whole(record));
             let Some((number, record)) = whole else {
-                // It was lost, or its memory is, or what stands there is not what was stored.
+                // It was lost, or its memory is, or what stands there is not what was stored; cold segments may have a
+                // copy.
+                let cold = self.streams[stream].cold;
+                if (cold.earliest..cold.end).contains(&next) {
+                    from_cold = true;
+                    break;
+                }
                 let hole = match found {
                     Some((_, record)) => Some((record.end_offset(), false)),
                     None => self.wal.hole(slot_of_stream, next, subscription.hint),
                 };
                 let Some((to, accepted)) = hole else { break };
-                let to = to.min(stream.visible_end);
-                if !writer.skip(&skip(handle.0, next, to, accepted)) {
+                let end = to.min(visible_end);
+                let reason = if accepted { Skip::LOST } else { Skip::DAMAGED };
+                if !writer.skip(&skip(handle.0, next, end, reason)) {
                     break;
                 }
-                next = to;
+                next = end;
                 continue;
             };
-            let (offset, count) = (record.header.offset.get(), record.header.count.get());
-            let data = deliver_header(
-                handle.0,
-                count,
-                record.header.block_crc.get(),
-                offset,
-                record.header.publisher.get(),
-            );
-            if !writer.data(&data, record.block) {
+            if !writer.data(&deliver_header(handle.0, record.header), record.block) {
                 break;
             }
             if !self.wal.still_sound(&record) {
@@ -222,9 +230,12 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 return true;
             }
             subscription.hint = number;
-            next = offset + u64::from(count);
+            next = record.end_offset();
         }
         if writer.is_empty() {
+            if from_cold {
+                self.turn_to_cold(index, stream, next);
+            }
             return false;
         }
         let bytes = writer.finish();
@@ -236,6 +247,20 @@ impl<R: Region, F: Frame> Shard<R, F> {
         subscription.asked = false;
         self.counters.delivered_by_copy += 1;
         self.want_beat(now, slot);
+        true
+    }
+
+    /// Neither the log, which begins at `hot`, nor cold segments hold `next`. True if the subscription goes on.
+    fn pass_over(&mut self, index: u32, next: u64, hot: u64) -> bool {
+        let Some(subscription) = self.subscriptions.at(index) else { return false };
+        let earliest = earliest_offset(&self.wal, &self.streams, subscription.stream);
+        if next < earliest {
+            // Recycled under a reader that was too slow: it is told, never silently moved on.
+            self.stop(index, Code::OffsetGone, earliest);
+            return false;
+        }
+        // Between what was copied and what a log holds that lost its beginning.
+        subscription.hole = (hot, Skip::LOST);
         true
     }
 
@@ -282,33 +307,27 @@ fn is_whole(record: &Record<'_>) -> bool {
     mstream_wire::crc32c(record.block) == record.header.block_crc.get()
 }
 
-/// Offsets whose messages are missing; unless that was `accepted`, they may be back some time.
-fn skip(handle: u32, from: u64, to: u64, accepted: bool) -> Skip {
+/// Offsets that have no content, or whose content cannot be read, and why.
+pub(super) fn skip(handle: u32, from: u64, to: u64, reason: u16) -> Skip {
     Skip {
         head: Skip::HEAD,
         handle: handle.into(),
         from: from.into(),
         to: to.into(),
-        reason: if accepted { Skip::LOST } else { Skip::DAMAGED }.into(),
+        reason: reason.into(),
         reserved: [0; 6],
     }
 }
 
 #[inline]
-fn deliver_header(
-    handle: u32,
-    count: u16,
-    block_crc: u32,
-    offset: u64,
-    publisher: u64,
-) -> DataHeader {
+pub(super) fn deliver_header(handle: u32, record: &RecordHeader) -> DataHeader {
     DataHeader {
         head: FrameHead { kind: DataHeader::DELIVER, flags: 0, length: 0.into() },
-        count: count.into(),
+        count: record.count.get().into(),
         options_length: 0.into(),
         handle: handle.into(),
-        block_crc: block_crc.into(),
-        number: offset.into(),
-        tag: publisher.into(),
+        block_crc: record.block_crc.get().into(),
+        number: record.offset.get().into(),
+        tag: record.publisher.get().into(),
     }
 }

@@ -3,12 +3,12 @@
 use mstream_nic::Frame;
 use mstream_nic::headers::{Link, UdpHeaders, finish_udp_frame};
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::StreamSlot;
 use mstream_wire::{
     Ack, Beat, Code, Credit, DatagramHeader, DatagramWriter, ErrorHeader, LAST_ROUND,
     MAX_UNSEALED_BYTES, NO_HANDLE, Opened, StreamOpened, Subscribed,
 };
 
+use super::cold::earliest_offset;
 use super::deliver::give;
 use super::publish::{Publication, owes as publication_owes};
 use super::session::{Address, Session, State, owes};
@@ -214,10 +214,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                     // Of a stream that was deleted nothing is held.
                     let (earliest, end) = match subscription.stream {
                         NONE => (0, 0),
-                        stream => (
-                            wal.stream(StreamSlot(stream)).earliest_offset,
-                            streams[stream].visible_end,
-                        ),
+                        stream => {
+                            (earliest_offset(wal, streams, stream), streams[stream].visible_end)
+                        }
                     };
                     let owed = std::mem::take(&mut subscription.owes);
                     if owed & subscription_owes::SUBSCRIBED != 0 {

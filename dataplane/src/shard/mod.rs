@@ -4,6 +4,7 @@
 //! randomness inside, so production, simulator and tests drive the same code. All tables have a fixed
 //! size from the start.
 
+mod cold;
 mod commands;
 mod config;
 mod cookie;
@@ -30,6 +31,7 @@ use mstream_pmem::wal::{RecordAt, Wal};
 
 use crate::Outbox;
 use crate::planted::{Bug, planted};
+use cold::Cold;
 pub use config::{
     Limits, PortAddress, PublisherEntry, ShardConfig, StartError, StreamEntry, StreamRules,
     Watermark,
@@ -99,6 +101,7 @@ pub struct Shard<R: Region, F: Frame> {
     owed: Vec<u32>,
     /// Subscriptions that lag behind what is visible and have credit.
     behind: VecDeque<u32>,
+    cold: Cold,
     timers: TimerWheel,
     fired: Vec<u32>,
     sessions_made: u64,
@@ -149,6 +152,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             pending: Pending::new(limits.pending_records, limits.pending_frames),
             owed: Vec::with_capacity(limits.sessions),
             behind: VecDeque::with_capacity(limits.subscriptions),
+            cold: Cold::new(Vec::new(), 0),
             timers: TimerWheel::new(limits.sessions, now.mono_ns),
             fired: Vec::with_capacity(TIMERS_PER_POLL),
             limits,
@@ -240,6 +244,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         // Answers first: a client cannot use what is delivered under a handle that it does not know.
         self.emit_owed(out);
         self.catch_up(now, out);
+        self.ask_cold();
         self.upkeep(now);
         self.emit_owed(out);
         self.counters.frames_out - before

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 
 use mstream_nic::Frame;
+use mstream_pmem::cold::ColdRange;
 use mstream_pmem::places::{Places, hash_of};
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::StreamSlot;
 
+use super::cold::NO_COLD;
 use super::config::StreamRules;
 use super::subscription::{Pace, owes as subscription_owes};
 use super::{NONE, Now, Shard, StreamEntry};
@@ -25,6 +27,8 @@ pub(crate) struct Stream {
     name: Option<Box<str>>,
     /// Offset behind the last committed message: subscriptions see no further.
     pub(crate) visible_end: u64,
+    /// What cold segments hold of it.
+    pub(crate) cold: ColdRange,
     pub(crate) rules: StreamRules,
     /// First of the subscriptions and of the publications of this stream, and how many there are.
     pub(crate) subscriptions: u32,
@@ -40,6 +44,7 @@ impl Stream {
         id: 0,
         name: None,
         visible_end: 0,
+        cold: NO_COLD,
         rules: StreamRules::NONE,
         subscriptions: NONE,
         publications: NONE,
@@ -209,6 +214,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
 
     /// Tells a subscription that its stream was deleted. It stays until the client gives it up.
     fn end_subscription(&mut self, index: u32) {
+        self.leave_cold(index);
         let Some(subscription) = self.subscriptions.at(index) else { return };
         let stream = &mut self.streams[subscription.stream];
         stream.subscriptions = subscription.next_in_stream;
@@ -254,6 +260,6 @@ mod tests {
     #[test]
     fn a_stream_without_records_is_affordable() {
         // With what the log keeps of it (at most 120), its name in the index of names and its place among the dying.
-        assert!(size_of::<Stream>() + 9 + 4 + 120 < 230, "{}", size_of::<Stream>());
+        assert!(size_of::<Stream>() + 9 + 4 + 120 < 240, "{}", size_of::<Stream>());
     }
 }

@@ -1,10 +1,11 @@
 //! Subscriptions: a session asks for a stream from some place on, moves, gives credit, and gives up.
 
 use mstream_nic::Frame;
+use mstream_pmem::cold::ColdFrom;
 use mstream_pmem::region::Region;
-use mstream_pmem::wal::StreamSlot;
 use mstream_wire::{Code, SubscribeHeader};
 
+use super::cold::earliest_offset;
 use super::config::at_limit;
 use super::{Handle, NONE, Refusal, Shard};
 use crate::planted::{Bug, planted};
@@ -20,8 +21,12 @@ pub(crate) mod owes {
 pub(crate) enum Pace {
     /// Everything visible was sent: the next batch is delivered as it becomes visible.
     Live,
-    /// Stands in the list of those that are served from the log.
+    /// Stands in the list of those that are served from the log, or from the page of cold segments that it has.
     Behind,
+    /// Waits for cold segments to say where it starts; not answered until then.
+    Asking,
+    /// Waits for a page of cold segments.
+    Cold,
     /// Waits for credit.
     Parked,
     /// Asked for something that could not be answered; sends nothing until it asks again.
@@ -49,8 +54,18 @@ pub(crate) struct Subscription {
     pub(crate) listed: bool,
     pub(crate) owes: u8,
     pub(crate) code: u16,
-    /// Start position that the answer says.
+    /// Start position that the answer says; while it is asked for, the offset that the client named.
     pub(crate) start: u64,
+    /// Place of the page of cold segments that it has; [`NONE`]: none.
+    pub(crate) page: u32,
+    /// True while it stands in the list of those that wait for a page.
+    pub(crate) cold_listed: bool,
+    /// Number of its request that was not answered yet; 0: none.
+    pub(crate) cold_number: u64,
+    /// What it wants of cold segments.
+    pub(crate) cold_from: ColdFrom,
+    /// Offsets below this one that it was not sent yet have no content in cold segments, and why.
+    pub(crate) hole: (u64, u16),
     pub(crate) next_owed: u32,
     pub(crate) next_in_session: u32,
     pub(crate) next_in_stream: u32,
@@ -62,6 +77,14 @@ enum From {
     Latest,
     Offset(u64),
     Time(u64),
+}
+
+/// Where a subscription starts.
+enum Start {
+    /// There, or the code and position that say why it cannot.
+    At(Code, u64),
+    /// Cold segments are to be asked first, with regard to this offset.
+    Ask(ColdFrom, u64),
 }
 
 impl<R: Region, F: Frame> Shard<R, F> {
@@ -90,7 +113,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return Ok(());
         }
         let stream = stream.ok_or(Code::UnknownStream)?;
-        let (code, start) = self.start_position(stream, &from, frame);
+        let start = self.start_position(stream, &from, frame);
         let index = match known {
             Some(index) if self.subscriptions.at(index).is_some_and(|s| s.stream == stream) => {
                 index
@@ -101,52 +124,102 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(subscription) = self.subscriptions.at(index) else {
             return Err(Code::LimitReached);
         };
+        // Until it is known where that is, this much from there on.
+        subscription.limit = frame.credit.get();
+        match start {
+            Start::At(code, start) => {
+                self.leave_cold(index);
+                self.start_at(index, code, start);
+            }
+            // Said again while it is being found out.
+            Start::Ask(from, offset)
+                if subscription.pace == Pace::Asking
+                    && (subscription.cold_from, subscription.start) == (from, offset) => {}
+            Start::Ask(from, offset) => {
+                subscription.start = offset;
+                self.want_cold(index, from, Pace::Asking);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a subscription at `start`, with its credit as its limit, or says with a code why not.
+    pub(super) fn start_at(&mut self, index: u32, code: Code, start: u64) {
+        let Some(subscription) = self.subscriptions.at(index) else { return };
         subscription.code = code as u16;
         subscription.start = start;
         if !planted(Bug::AnswerOfOldRequest) || subscription.pace == Pace::Stopped {
             subscription.next = start;
         }
-        subscription.limit = start.saturating_add(frame.credit.get());
+        subscription.hole = (0, 0);
+        subscription.limit = start.saturating_add(subscription.limit);
         subscription.asked = true;
         subscription.pace = if code == Code::Ok { Pace::Behind } else { Pace::Stopped };
         self.list_behind(index);
         self.owe_subscription(index, owes::SUBSCRIBED);
-        Ok(())
     }
 
-    /// Where a subscription starts, or the code and position that say why it cannot.
-    fn start_position(&self, stream: u32, from: &From, frame: &SubscribeHeader) -> (Code, u64) {
-        let slot = StreamSlot(stream);
-        let earliest = self.wal.stream(slot).earliest_offset;
+    /// Stops a subscription; the client is told why, never silently moved on.
+    pub(super) fn stop(&mut self, index: u32, code: Code, start: u64) {
+        self.leave_cold(index);
+        let Some(subscription) = self.subscriptions.at(index) else { return };
+        subscription.pace = Pace::Stopped;
+        subscription.code = code as u16;
+        subscription.start = start;
+        self.owe_subscription(index, owes::SUBSCRIBED);
+    }
+
+    /// Where a subscription starts, as far as that can be said without cold segments.
+    fn start_position(&self, stream: u32, from: &From, frame: &SubscribeHeader) -> Start {
+        let earliest = earliest_offset(&self.wal, &self.streams, stream);
         let end = self.streams[stream].visible_end;
         match *from {
-            From::Earliest => (Code::Ok, earliest),
-            From::Latest => (Code::Ok, end),
+            From::Earliest => Start::At(Code::Ok, earliest),
+            From::Latest => Start::At(Code::Ok, end),
             From::Time(time) => {
-                (Code::Ok, self.wal.first_at_or_after(slot, time).unwrap_or(end).min(end))
+                let from = ColdFrom::Time(time);
+                let start = self.hot_answer(stream, from);
+                match self.cold_may_know(stream, start) {
+                    true => Start::Ask(from, 0),
+                    false => Start::At(Code::Ok, start),
+                }
+            }
+            From::Offset(_) if frame.log_id != [0; 16] && frame.log_id != self.wal.log_id() => {
+                Start::At(Code::Diverged, 0)
             }
             From::Offset(offset) => {
-                if frame.log_id != [0; 16] && frame.log_id != self.wal.log_id() {
-                    return (Code::Diverged, 0);
-                }
-                let epoch = frame.epoch.get();
-                let common = match epoch {
+                let from = ColdFrom::LaterEpoch(frame.epoch.get());
+                let common = match frame.epoch.get() {
                     0 => end,
-                    epoch => self.wal.first_of_later_epoch(slot, epoch).unwrap_or(end),
+                    _ => self.hot_answer(stream, from),
                 };
-                if offset > end && self.wal.fault().is_some() {
-                    // What stood there may be among what is damaged: nobody has decided yet that it is lost.
-                    (Code::LogDamaged, end)
-                } else if offset > common && !planted(Bug::DivergedUntold) {
-                    (Code::Diverged, common)
-                } else if offset < earliest && planted(Bug::OffsetGoneUntold) {
-                    (Code::Ok, earliest)
-                } else if offset < earliest {
-                    (Code::OffsetGone, earliest)
-                } else {
-                    (Code::Ok, offset)
+                // What is not held cannot tell either.
+                let asks = frame.epoch.get() != 0 && offset > earliest;
+                if asks && self.cold_may_know(stream, common) {
+                    return Start::Ask(from, offset);
                 }
+                let (code, start) = self.judge_offset(stream, offset, common);
+                Start::At(code, start)
             }
+        }
+    }
+
+    /// Where a subscription that asks for `offset` starts, or why it cannot; what the client has seen is the stream's
+    /// up to `common`.
+    pub(super) fn judge_offset(&self, stream: u32, offset: u64, common: u64) -> (Code, u64) {
+        let earliest = earliest_offset(&self.wal, &self.streams, stream);
+        let end = self.streams[stream].visible_end;
+        if offset > end && self.wal.fault().is_some() {
+            // What stood there may be among what is damaged: nobody has decided yet that it is lost.
+            (Code::LogDamaged, end)
+        } else if offset > common && !planted(Bug::DivergedUntold) {
+            (Code::Diverged, common)
+        } else if offset < earliest && planted(Bug::OffsetGoneUntold) {
+            (Code::Ok, earliest)
+        } else if offset < earliest {
+            (Code::OffsetGone, earliest)
+        } else {
+            (Code::Ok, offset)
         }
     }
 
@@ -180,6 +253,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
             owes: 0,
             code: 0,
             start: 0,
+            page: NONE,
+            cold_listed: false,
+            cold_number: 0,
+            cold_from: ColdFrom::Offset(0),
+            hole: (0, 0),
             next_owed: NONE,
             next_in_session: self.sessions[session].subscriptions,
             next_in_stream: self.streams[stream].subscriptions,
@@ -195,7 +273,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
 
     /// Frees a subscription that the session's own list no longer names.
     pub(super) fn drop_subscription(&mut self, index: u32) {
+        self.leave_cold(index);
         let Some(gone) = self.subscriptions.remove(index) else { return };
+        if gone.cold_listed {
+            self.cold.forget(index);
+        }
         if gone.listed {
             self.behind.retain(|listed| *listed != index);
         }
@@ -224,6 +306,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let Some(subscription) = self.subscriptions.get_mut(handle) else { return false };
         if subscription.session != session {
             return false;
+        }
+        if subscription.pace == Pace::Asking {
+            // Of where it stood before; the client says it again.
+            return true;
         }
         subscription.limit = subscription.limit.max(limit);
         if subscription.pace == Pace::Parked && !planted(Bug::ParkedForEver) {

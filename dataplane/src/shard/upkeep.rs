@@ -54,6 +54,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 let next = subscription.next_in_session;
                 // Why one stopped is said again: the answer may have been lost.
                 let (what, forgotten) = match subscription.pace {
+                    // Its answer comes first.
+                    Pace::Asking => {
+                        index = next;
+                        continue;
+                    }
                     Pace::Stopped => (subscription_owes::SUBSCRIBED, Bug::StopNotRepeated),
                     _ => (subscription_owes::BEAT, Bug::BeatsForgotten),
                 };

@@ -32,7 +32,7 @@ use syncer::Shared;
 use crate::copy::Stores;
 use crate::mapped::{ALIGNMENT, Reservation};
 use crate::poison::Poison;
-use crate::region::{Barrier, Level, Region};
+use crate::region::{Barrier, Level, Region, SharedBytes};
 use crate::slots::Extent;
 
 /// Things handed over that may wait: several for each barrier that the log lets be in flight, so that a shard never
@@ -247,6 +247,10 @@ impl Region for StagedRegion {
         // SAFETY: the range is in a prepared slot, so it is mapped; only this value's owner stores to the region,
         // through `&mut self`.
         unsafe { self.memory.bytes(at, len) }
+    }
+
+    fn share(&self, at: u64, len: usize) -> SharedBytes {
+        SharedBytes::memory(None, &self.memory, at, len)
     }
 
     #[inline]

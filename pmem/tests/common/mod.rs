@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod by_hand;
+pub mod cold;
 pub mod damage;
 pub mod disk;
 pub mod oracle;
@@ -59,6 +60,15 @@ pub fn open_whole(config: DirConfig) -> Result<(AnyRegion, Vec<u32>, Preparer), 
         slots.push(preparer.prepare_next()?);
     }
     Ok((region, slots, preparer))
+}
+
+/// The seeds to play: those of MSTREAM_MODEL_SEEDS, if it is set.
+pub fn seeds(default: std::ops::RangeInclusive<u64>) -> std::ops::RangeInclusive<u64> {
+    let Ok(text) = std::env::var("MSTREAM_MODEL_SEEDS") else { return default };
+    let range = text
+        .split_once("..=")
+        .and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
+    range.unwrap_or_else(|| panic!("MSTREAM_MODEL_SEEDS={text}: not of the form A..=B"))
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

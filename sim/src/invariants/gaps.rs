@@ -16,6 +16,12 @@ pub(crate) fn start(next: u64, start: u64, least: u64, end: u64) -> Check {
     Ok(())
 }
 
+/// A reader is told that offsets are lost only after something was.
+pub(crate) fn lost(from: u64, to: u64, losses: u32) -> Check {
+    ensure!(NAME, losses > 0, "told that offsets {from} to {to} are lost, and nothing was");
+    Ok(())
+}
+
 /// A reader is told that an offset is gone only when it is.
 pub(crate) fn gone(next: u64, first: u64, earliest: u64) -> Check {
     ensure!(

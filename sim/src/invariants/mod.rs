@@ -4,6 +4,7 @@ pub(crate) mod accounts;
 pub(crate) mod bounded;
 pub(crate) mod buffers;
 pub(crate) mod bytes;
+pub(crate) mod compacted;
 pub(crate) mod diverged;
 pub(crate) mod durable;
 pub(crate) mod gaps;
@@ -42,6 +43,7 @@ pub const ALL: &[&str] = &[
     bounded::NAME,
     buffers::NAME,
     bytes::NAME,
+    compacted::NAME,
     diverged::NAME,
     durable::NAME,
     gaps::NAME,

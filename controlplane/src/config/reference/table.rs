@@ -338,6 +338,41 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        header: "[cold]",
+        about: "Cold segments: files that keep of cold streams what the logs recycle. A thread beside each shard, on \
+                `control_core`, copies, merges and reads them.",
+        keys: &[
+            key(
+                "dir",
+                "path",
+                Means("`cold` in each shard's directory of the log; on hugetlbfs, below run_dir"),
+                "a medium that promises no less than the log's",
+                "Directory that holds a directory `shard-N` for each shard.",
+            ),
+            key(
+                "bandwidth_bytes_per_second",
+                "bytes",
+                Is("\"256 MiB\""),
+                "1 MiB to 1 TiB",
+                "What copying and merging move in a second at most, read and written, for each shard.",
+            ),
+            key(
+                "read_buffers",
+                "integer",
+                Is("16"),
+                "1 to 4096",
+                "Buffers of each shard that cold segments are read into: as many subscriptions read from them at a time.",
+            ),
+            key(
+                "read_buffer_bytes",
+                "bytes",
+                Is("\"256 KiB\""),
+                "16 KiB to 16 MiB",
+                "Bytes of each of these buffers.",
+            ),
+        ],
+    },
+    Section {
         header: "[limits]",
         about: "Table sizes and limits of each shard.",
         keys: &[
@@ -414,6 +449,20 @@ pub(super) const SECTIONS: &[Section] = &[
                 Means("0; must be set if there are several shards"),
                 "number of a shard",
                 "The shard that it belongs to.",
+            ),
+            key(
+                "cold",
+                "boolean",
+                Is("false"),
+                "",
+                "Keep in cold segments what the log recycles, for ever. As all rules, set when the stream is created.",
+            ),
+            key(
+                "newest_per_key",
+                "boolean",
+                Is("false"),
+                "",
+                "Keep in cold segments of each key the newest message only. Such a stream is cold.",
             ),
         ],
     },

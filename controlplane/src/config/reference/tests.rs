@@ -58,6 +58,7 @@ fn every_key_of_the_parser_is_in_the_table_and_no_other() {
         ("port", keys_of::<raw::Port>()),
         ("shard", keys_of::<raw::Shard>()),
         ("wal", keys_of::<raw::Wal>()),
+        ("cold", keys_of::<raw::Cold>()),
         ("limits", keys_of::<raw::Limits>()),
         ("stream", keys_of::<raw::Stream>()),
         ("publisher", keys_of::<raw::Publisher>()),
