@@ -493,7 +493,7 @@ impl World {
         let mut store = ColdStore::open(disk, LOG, SHARD).map_err(said("opening"))?;
         store.settle(self.next_sequence - 1, next_lsn).map_err(said("settling"))?;
         for (id, range) in store.ranges() {
-            let end = self.streams[&id].copied.iter().filter(|one| !one.may_miss).last();
+            let end = self.streams[&id].copied.iter().rfind(|one| !one.may_miss);
             if end.is_some_and(|last| range.end < last.end()) {
                 return Err(format!("stream {id} ends at {} after a start", range.end));
             }
