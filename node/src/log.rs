@@ -50,6 +50,7 @@ pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opene
     };
     let (mut wal, report) = Wal::open_even_damaged(region, &slots, wal_config)
         .map_err(|error| failed(error.to_string()))?;
+    wal.use_footers();
     tell(config, number, &wal, &report);
     let why = preparer.why();
     match wal.level() {

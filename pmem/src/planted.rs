@@ -78,6 +78,12 @@ bugs! {
     SequenceNotRestated,
     /// A recycled segment's publisher lives are not written again.
     LifeNotRestated,
+    /// A footer leaves a segment's last data record out.
+    FooterWithoutLast,
+    /// A footer is taken for that of whatever segment the slot holds.
+    FooterOfAnotherLife,
+    /// What is not in the index is not looked up in footers.
+    FootersNotSearched,
 }
 
 #[cfg(all(feature = "planted", debug_assertions))]

@@ -6,6 +6,7 @@ use crate::format::{
     Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT,
     SEGMENT_HEADER_BYTES, record_bytes,
 };
+use crate::index::ArenaSize;
 use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::scan::{read_header, written_copy};
@@ -106,7 +107,22 @@ impl<R: Region> Wal<R> {
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        Wal::recover(region, slots, config, false)
+        let arena = config.tables.arena(region.slots(), region.slot_bytes());
+        Wal::recover(region, slots, config, arena, false)
+    }
+
+    /// As [`Wal::open`], with an index of another size than the log's own: for simulations and measurements of a log that
+    /// it has no room for. An index that has no room for the records of one segment stops the log for good.
+    ///
+    /// # Errors
+    /// As [`Wal::open`].
+    pub fn open_with_index(
+        region: R,
+        slots: &[u32],
+        config: WalConfig,
+        arena: ArenaSize,
+    ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
+        Wal::recover(region, slots, config, arena, false)
     }
 
     /// As [`Wal::open`], but a damaged log opens too: read-only, in the state FAULT ([`Wal::fault`]), with all its sound
@@ -119,13 +135,15 @@ impl<R: Region> Wal<R> {
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        Wal::recover(region, slots, config, true)
+        let arena = config.tables.arena(region.slots(), region.slot_bytes());
+        Wal::recover(region, slots, config, arena, true)
     }
 
     fn recover(
         mut region: R,
         slots: &[u32],
         config: WalConfig,
+        arena: ArenaSize,
         even_damaged: bool,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
         if planted(Bug::WritesBeforeReading) {
@@ -152,7 +170,8 @@ impl<R: Region> Wal<R> {
             ..RecoveryReport::default()
         };
         let new_log = LogNames { log_id: config.new_log_id, secret: config.new_secret };
-        let mut wal = Wal::new(region, config, survey.names.unwrap_or(new_log));
+        let names = survey.names.unwrap_or(new_log);
+        let mut wal = Wal::with_index(region, config, names, arena);
         wal.possible_loss = report.possible_loss;
         wal.resume(1, 0, config.time_ns);
         let mut gaps = Vec::new();
@@ -317,6 +336,7 @@ impl<R: Region> Wal<R> {
                 if state.entries.is_empty() {
                     state.earliest_offset = offset;
                 }
+                self.older.jumps |= !state.entries.is_empty() && offset != state.next_offset;
                 self.index.make_room();
                 self.index.push(&mut state.entries, offset, at.0);
                 state.held_bytes += record_bytes(header.block_bytes.get() as usize);
@@ -336,6 +356,8 @@ impl<R: Region> Wal<R> {
                 if state.entries.is_empty() {
                     state.earliest_offset = header.offset.get();
                 }
+                self.older.jumps |=
+                    !state.entries.is_empty() && header.offset.get() > state.next_offset;
                 state.next_offset = state.next_offset.max(header.offset.get());
                 state.newest = Some(at);
                 Ok(())

@@ -3,6 +3,7 @@
 
 pub mod damage;
 pub mod disk;
+pub mod older;
 pub mod oracle;
 pub mod reboots;
 pub mod watch;
