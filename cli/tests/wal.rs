@@ -370,7 +370,7 @@ fn a_log_in_use_is_not_taken_for_damaged() {
 
 #[test]
 fn footers_are_made_again_and_compared() {
-    let logs = Logs::new(4000);
+    let logs = Logs::new(1000);
     let dir = logs.path().join("shard-0");
     let opened = || {
         let mut wal = logs.wal();

@@ -178,7 +178,7 @@ pub struct Preparer {
     reservation: Arc<Reservation>,
     backing: Backing,
     why: String,
-    /// Whether the directory takes other files than segments: on hugetlbfs any takes a huge page.
+    /// Whether other files than segments are kept in the directory: not where they would take memory.
     other_files: bool,
     next: u32,
 }
@@ -253,7 +253,7 @@ pub fn open_dir_on<M: Media + 'static>(
             (AnyRegion::Staged(region), Backing::Staged(files))
         }
     };
-    let other_files = huge_page == 0;
+    let other_files = kind == FileSystem::Other;
     let mut preparer = Preparer { reservation, backing, why, other_files, next: 0, config };
     let mut slots = Vec::new();
     while preparer.path(preparer.next).exists() {
@@ -270,8 +270,8 @@ impl Preparer {
         &self.why
     }
 
-    /// Who makes the footers of the log's segments: in files, but on hugetlbfs, and synced where segments outlive more
-    /// than the process.
+    /// Who makes the footers of the log's segments: in files, unless those would be in memory, and synced where segments
+    /// outlive more than the process.
     pub fn footer_files(&self) -> FooterFiles {
         let sync = match self.backing {
             Backing::Mapped { map_sync } => map_sync,

@@ -50,6 +50,9 @@ impl FooterFiles {
     pub fn attend(&mut self, sealed: &mut Sealed) -> Result<(), StoreError> {
         self.given.retain(|footer| Arc::strong_count(footer) > 1);
         let path = self.dir.as_ref().map(|dir| footer_path(dir, sealed.slot()));
+        if path.is_none() && !sealed.wants_footer() {
+            return Ok(());
+        }
         let kept = path.as_ref().and_then(|path| read(path, sealed));
         let fresh = kept.is_none();
         let Some(footer) = kept.or_else(|| sealed.make_footer()) else { return Ok(()) };
