@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::any::AnyRegion;
+use crate::footer::FooterFiles;
 use crate::mapped::{ALIGNMENT, MappedRegion, Reservation, probe_level};
 use crate::region::Level;
 use crate::staged::{Files, Media, StagedRegion};
@@ -177,6 +178,8 @@ pub struct Preparer {
     reservation: Arc<Reservation>,
     backing: Backing,
     why: String,
+    /// Whether other files than segments are kept in the directory: not where they would take memory.
+    other_files: bool,
     next: u32,
 }
 
@@ -250,7 +253,8 @@ pub fn open_dir_on<M: Media + 'static>(
             (AnyRegion::Staged(region), Backing::Staged(files))
         }
     };
-    let mut preparer = Preparer { reservation, backing, why, next: 0, config };
+    let other_files = kind == FileSystem::Other;
+    let mut preparer = Preparer { reservation, backing, why, other_files, next: 0, config };
     let mut slots = Vec::new();
     while preparer.path(preparer.next).exists() {
         slots.push(preparer.prepare_next()?);
@@ -264,6 +268,16 @@ impl Preparer {
     /// ([`DirConfig::trust_host_pmem`]); empty when there is nothing to say.
     pub fn why(&self) -> &str {
         &self.why
+    }
+
+    /// Who makes the footers of the log's segments: in files, unless those would be in memory, and synced where segments
+    /// outlive more than the process.
+    pub fn footer_files(&self) -> FooterFiles {
+        let sync = match self.backing {
+            Backing::Mapped { map_sync } => map_sync,
+            Backing::Staged(_) => true,
+        };
+        FooterFiles::new(self.other_files.then(|| self.config.dir.clone()), sync)
     }
 
     /// True while there is a slot that was not made yet.

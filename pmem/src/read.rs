@@ -33,7 +33,9 @@ impl<R: Region> Wal<R> {
         if offset >= state.next_offset {
             return None;
         }
-        let number = self.index.find(&state.entries, offset, hint)?;
+        let Some(number) = self.index.find(&state.entries, offset, hint) else {
+            return self.lookup_older(stream, offset, hint);
+        };
         let (_, at) = self.index.entry(&state.entries, number)?;
         Some((number, RecordAt(at)))
     }
@@ -55,6 +57,11 @@ impl<R: Region> Wal<R> {
         from_here: impl Fn(&RecordHeader) -> bool,
     ) -> Option<u64> {
         let state = &self.tables.streams[stream.0 as usize];
+        let here = |at| self.record(RecordAt(at)).is_some_and(|record| from_here(record.header));
+        if self.has_older(state) && self.index.front(&state.entries).is_none_or(|(_, at)| here(at))
+        {
+            return self.first_older_where(state, &from_here);
+        }
         let number = self.index.partition(&state.entries, |_, at| {
             self.record(RecordAt(at)).is_some_and(|record| !from_here(record.header))
         });

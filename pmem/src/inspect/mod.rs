@@ -5,10 +5,12 @@
 //! between them, more where it did.
 
 mod files;
+mod footers;
 
 use std::io;
 
 pub use files::{SegmentFiles, lock_holder, slot_of};
+pub use footers::{FooterState, check_footer};
 
 use crate::fault::Missing;
 use crate::format::{

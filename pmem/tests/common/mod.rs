@@ -4,6 +4,7 @@
 pub mod cold;
 pub mod damage;
 pub mod disk;
+pub mod older;
 pub mod oracle;
 pub mod reboots;
 pub mod watch;
