@@ -94,6 +94,17 @@ impl ColdWatch for Watch {
     fn succeeded(&mut self, _: ColdWork) {}
 }
 
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is killed: what was written is there.
+    Killed,
+    /// Power is lost between two polls of the shard.
+    Unpowered,
+    /// Power was lost within a poll: what the shard did since is not to be seen.
+    Torn,
+}
+
 /// Cold segments over all lives of the shard.
 #[derive(Debug)]
 pub(crate) struct Cold {
@@ -170,14 +181,14 @@ impl Cold {
         watch.failed.map_or(Ok(()), |failed| Err(broken(failed)))
     }
 
-    /// The process ends, or loses its power, perhaps in the midst of what the worker does.
-    pub(crate) fn stop(&mut self, keeps: &Keeps, power: bool, now: Now) {
+    /// The process ends as this says; where power is lost between two polls, perhaps in the midst of what the worker does.
+    pub(crate) fn stop(&mut self, keeps: &Keeps, end: End, now: Now) {
         let Some(mut worker) = self.worker.take() else { return };
         let (midst, operations) = (self.random.one_in(2), self.random.within(1..=12));
-        if !power {
+        if end == End::Killed {
             return;
         }
-        if midst {
+        if midst && end == End::Unpowered {
             let at = self.directory.0.borrow().operations() + operations;
             self.directory.0.borrow_mut().stop_at(at);
             for _ in 0..4 {

@@ -5,6 +5,7 @@ use mstream_nic::sim::{Endpoint, Faults};
 use mstream_pmem::region::Level;
 use mstream_pmem::sim::SimRegion;
 
+use crate::cold::End;
 use crate::faults::Kind;
 use crate::invariants::Check;
 use crate::parts::Parts;
@@ -89,10 +90,10 @@ impl<X: Parts> World<X> {
         let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
         self.trace.line(format_args!("shard ends: {}", kind.name()));
         if kind == Kind::Kill || kind == Kind::SetUpKill {
-            self.server.stop(false, catalogue, now, SimRegion::after_kill);
+            self.server.stop(End::Killed, catalogue, now, SimRegion::after_kill);
         } else {
             let cut = |region: &SimRegion| region.after_random_power_cut(|| chaos.next());
-            self.server.stop(true, catalogue, now, cut);
+            self.server.stop(End::Unpowered, catalogue, now, cut);
         }
         self.starts_ns = self.clock.ns() + down_ns;
     }
@@ -132,7 +133,7 @@ impl<X: Parts> World<X> {
         let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
         self.trace.line(format_args!("shard ends: torn-poll before operation {operations}"));
         let left = |_: &SimRegion| cut.after_random_power_cut(|| chaos.next());
-        self.server.stop(true, catalogue, now, left);
+        self.server.stop(End::Torn, catalogue, now, left);
         self.starts_ns = self.clock.ns() + down_ns;
         Ok(())
     }

@@ -20,7 +20,7 @@ use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 
 use crate::catalogue::{Catalogue, MOST_STREAMS};
 use crate::clock::VirtualClock;
-use crate::cold::{self, Cold, Directory};
+use crate::cold::{self, Cold, Directory, End};
 use crate::faults::{Kind, Mix};
 use crate::invariants::{Broken, Check, kept};
 use crate::parts::Parts;
@@ -375,16 +375,17 @@ impl<X: Parts> Server<X> {
         opened.map(Some).map_err(|error| does_not_open(&error))
     }
 
-    /// Ends the process; `medium` says what its region leaves behind, and `boots` that power was lost.
+    /// Ends the process; `medium` says what its region leaves behind.
     pub(crate) fn stop(
         &mut self,
-        boots: bool,
+        end: End,
         catalogue: &Catalogue,
         now: Now,
         medium: impl FnOnce(&SimRegion) -> SimRegion,
     ) {
         let Some(running) = self.running.take() else { return };
-        self.cold.stop(&catalogue.keeps(), boots, now);
+        self.cold.stop(&catalogue.keeps(), end, now);
+        let boots = end != End::Killed;
         self.boots = self.boots.wrapping_add(u8::from(boots)).max(1);
         self.medium = Some(medium(X::inner(running.poll.shard().wal().region())));
     }
