@@ -13,6 +13,7 @@ use mstream_controlplane::catalogue::{
     Command, Configured, Directory, FileJournal, Journal, Rules,
 };
 use mstream_pmem::AnyRegion;
+use mstream_pmem::footer::{FooterFiles, footer_path};
 use mstream_pmem::prepare::{DirConfig, DirLock, boot_id, open_dir};
 use mstream_pmem::region::Level;
 use mstream_pmem::wal::{AppendData, TableLimits, Wal, WalConfig};
@@ -406,4 +407,38 @@ fn a_log_in_use_is_not_taken_for_damaged() {
         assert!(writer.join().expect("it ends") > 10_000, "segments were recycled");
     });
     drop(lock);
+}
+
+#[test]
+fn footers_are_made_again_and_compared() {
+    let logs = Logs::new(1000);
+    let dir = logs.path().join("shard-0");
+    let opened = || {
+        let mut wal = logs.wal();
+        let mut files = FooterFiles::new(Some(dir.clone()), false);
+        while let Some(mut sealed) = wal.next_sealed() {
+            files.attend(&mut sealed).expect("written");
+            wal.give_back(sealed);
+        }
+    };
+    opened();
+    let path = dir.display().to_string();
+    let shown = stdout(output(&["wal", "inspect", &path, "--json"]));
+    let segments = json(&shown)[0]["segments"].as_array().cloned().expect("segments");
+    let words: Vec<_> = segments.iter().map(|segment| segment["footer"].clone()).collect();
+    assert!(words[0] == "sound" && words[words.len() - 1] == "none", "{words:?}");
+    let verify = ["wal", "verify", &path];
+    stdout(output(&verify));
+    let footer = footer_path(&dir, 0);
+    let mut bytes = fs::read(&footer).expect("a footer");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&footer, &bytes).expect("written");
+    let (code, told, _) = texts(&output(&verify));
+    assert_eq!(code, Some(1));
+    assert!(told.contains("00000000.foot byte 0: the footer is wrong"), "{told}");
+    assert!(told.contains("its content does not fit its check"), "{told}");
+    // The next start mends it.
+    opened();
+    stdout(output(&verify));
 }

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use mstream_pmem::wal::TableLimits;
+
 use crate::config::{Config, Driver};
 
 /// hugetlbfs's and tmpfs's magic numbers in statfs (statfs(2)).
@@ -148,6 +150,7 @@ impl Budget {
             + limits.log_tables().table_bytes();
         let log_bytes = u64::from(config.wal.segments) * config.wal.segment_bytes;
         let index = limits.log_tables().index_bytes(config.wal.segments, config.wal.segment_bytes);
+        let footers = TableLimits::footer_bytes(index, config.wal.segment_bytes);
         for (number, shard) in config.shards.iter().enumerate() {
             for port in shard.ports.iter().map(|port| &config.ports[*port]) {
                 if !matches!(port.driver, Driver::Dpdk(_)) {
@@ -159,6 +162,7 @@ impl Budget {
             add(format!("shard {number}: index of the log"), index);
             let buffers = (config.cold.read_buffers * config.cold.read_buffer_bytes) as u64;
             add(format!("shard {number}: buffers of cold segments"), buffers);
+            add(format!("shard {number}: footers of what has no room in the index"), footers);
         }
         // A shard's own, its cold segments', and one that syncs its log.
         let per_shard = 2 + u64::from(config.wal.sync.is_some());
@@ -270,7 +274,8 @@ mod tests {
         };
         assert_eq!(bytes("log in /nowhere/log/shard-0"), 32 << 20);
         assert!(bytes("frames of port a") >= 2048 * 2048);
-        assert!(bytes("index") >= (32 << 20) / 128 * 8);
+        assert!(bytes("index of the log") >= (32 << 20) / 128 * 8);
+        assert!(bytes("footers") >= bytes("index of the log") / 2);
         let all: u64 = budget.items.iter().map(|item| item.bytes).sum();
         let source = budget.items.iter().map(|item| item.source);
         assert!(source.into_iter().all(|source| source == Source::Memory));

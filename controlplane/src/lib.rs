@@ -8,11 +8,13 @@ pub mod admin;
 pub mod budget;
 pub mod catalogue;
 pub mod config;
+pub mod footers;
 pub mod housekeeper;
 pub mod metrics;
 pub mod sealed;
 
 pub use budget::{Available, Budget};
 pub use config::{Config, ConfigError};
+pub use footers::Footers;
 pub use housekeeper::{Housekeeper, Owner};
 pub use sealed::{Job, Lender, SealedReader};

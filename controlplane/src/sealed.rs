@@ -22,7 +22,8 @@ pub trait Lender {
 
 /// What is done with each sealed segment.
 pub trait Job: Send {
-    /// Reads a segment of this shard. May take long; the segment is not recycled meanwhile.
+    /// Reads a segment of this shard. May take long; the segment is not recycled meanwhile. One that comes again
+    /// ([`Sealed::is_repeated`]) is lent for its footer alone.
     ///
     /// # Errors
     /// In words, what failed. The segment is given back all the same.

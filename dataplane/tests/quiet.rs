@@ -231,7 +231,7 @@ fn shard_thread(
         ready_segments: 2,
         time_ns: 1,
     };
-    let (wal, _) = Wal::open_holding(region, &slots, config).expect("a new log opens");
+    let (wal, _) = Wal::open_holding(region, &slots, config, None).expect("a new log opens");
     let mut clock = TscClock::new(Arc::new(AtomicI64::new(0)));
     let config = ShardConfig {
         ports: vec![PortAddress {

@@ -49,8 +49,9 @@ pub(crate) fn open(config: &Config, number: usize, time_ns: u64) -> Result<Opene
         ready_segments: settings.ready_segments,
         time_ns,
     };
-    let (mut wal, report) =
-        Wal::open_holding(region, &slots, wal_config).map_err(|error| failed(error.to_string()))?;
+    let (mut wal, report) = Wal::open_holding(region, &slots, wal_config, None)
+        .map_err(|error| failed(error.to_string()))?;
+    wal.use_footers();
     tell(config, number, &wal, &report);
     let why = preparer.why();
     match wal.level() {

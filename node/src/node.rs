@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_queue::ArrayQueue;
 use mstream_controlplane::admin::Errors;
 use mstream_controlplane::catalogue::Keeper;
-use mstream_controlplane::{Config, Housekeeper, SealedReader};
+use mstream_controlplane::{Config, Footers, Housekeeper, SealedReader};
 use mstream_dataplane::{Clock, ColdLink, ColdQueues, Limits, ShardConfig, Status, TscClock};
 use mstream_nic::memif::Listener;
 use mstream_nic_dpdk::Eal;
@@ -342,6 +342,8 @@ impl Threads {
         }
         let stop = Arc::clone(&self.stop_helpers);
         let Helpers { supplies, lenders, workers, clock } = helpers;
+        let footers = supplies.iter().map(|(preparer, _)| preparer.footer_files());
+        let footers = Footers::new(footers.collect());
         let mut keeper = Housekeeper::new(supplies);
         self.helpers.push(spawn("segments".to_string(), move || {
             // Where the control thread is, a helper may be: its core was pinned to before.
@@ -350,7 +352,7 @@ impl Threads {
             }
         })?);
         let stop = Arc::clone(&self.stop_helpers);
-        let mut reader = SealedReader::new(lenders, Vec::new());
+        let mut reader = SealedReader::new(lenders, vec![Box::new(footers)]);
         self.helpers.push(spawn("sealed".to_string(), move || {
             if thread::pin(control_core).is_ok() && thread::block_signals().is_ok() {
                 reader.run(&stop);

@@ -21,7 +21,11 @@ impl<R: Region> Wal<R> {
     #[inline]
     pub fn append_data(&mut self, data: &AppendData<'_>) -> Result<Appended, AppendError> {
         if !self.index.has_room() {
-            return Err(self.refuses().unwrap_or(AppendError::Full));
+            let refusal = self.refuses();
+            if refusal.is_none() {
+                self.older.refuse(data.time_ns);
+            }
+            return Err(refusal.unwrap_or(AppendError::Full));
         }
         let stream = &self.tables.streams[data.stream.0 as usize];
         let publication = &self.tables.publications[data.publication.0 as usize];
@@ -291,6 +295,7 @@ impl<R: Region> Wal<R> {
             lent,
         });
         self.sealed_below = sequence;
+        self.lends = self.segments.len() > 1;
     }
 
     /// The fresh segment of a start and its epoch record. Needs a free slot. Blocks until the header is as

@@ -59,15 +59,13 @@ impl<R: Region> Wal<R> {
         let accepted = self.fault.is_none();
         let Some((number, first, at)) = self.place(slot, offset, hint) else {
             // Only what was said again of the stream is left, or nothing before this place.
-            let first = self.index.front(&state.entries);
-            return Some((first.map_or(state.next_offset, |(first, _)| first), accepted));
+            return Some((self.index_begins(state), accepted));
         };
         let record = self.record_of(slot, first, at);
         if record.is_some_and(|record| offset < record.end_offset()) {
             return None;
         }
-        let next = self.index.entry(&state.entries, number + 1);
-        let to = next.map_or(state.next_offset, |(next, _)| next);
+        let to = self.behind(state, number).unwrap_or(state.next_offset);
         Some((to, accepted && record.is_some()))
     }
 }

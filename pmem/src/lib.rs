@@ -17,12 +17,14 @@ mod damage;
 mod device;
 mod dir_error;
 mod fault;
+pub mod footer;
 pub mod format;
 mod holes;
 pub mod index;
 pub mod inspect;
 #[expect(unsafe_code, reason = "mapped memory")]
 mod mapped;
+mod older;
 #[expect(unsafe_code, reason = "advice about pages is a system call")]
 pub mod pages;
 pub mod places;

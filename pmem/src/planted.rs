@@ -82,4 +82,10 @@ mstream_planted::bugs! {
     ColdKeepsDisplaced,
     /// What a log lost and cold segments hold counts on.
     ColdNotSettled,
+    /// A footer leaves a segment's last data record out.
+    FooterWithoutLast,
+    /// A footer is taken for that of whatever segment the slot holds.
+    FooterOfAnotherLife,
+    /// What is not in the index is not looked up in footers.
+    FootersNotSearched,
 }

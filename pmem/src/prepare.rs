@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::any::AnyRegion;
 pub use crate::dir_error::DirError;
 use crate::dir_error::failed;
+use crate::footer::FooterFiles;
 use crate::mapped::{ALIGNMENT, MappedRegion, Reservation, probe_level};
 use crate::region::Level;
 use crate::scan::read_header;
@@ -111,6 +112,8 @@ pub struct Preparer {
     reservation: Arc<Reservation>,
     backing: Backing,
     why: String,
+    /// Whether other files than segments are kept in the directory: not where they would take memory.
+    other_files: bool,
     next: u32,
 }
 
@@ -186,7 +189,8 @@ pub fn open_dir_on<M: Media + 'static>(
             (AnyRegion::Staged(region), Backing::Staged(files))
         }
     };
-    let mut preparer = Preparer { reservation, backing, why, next: 0, config };
+    let other_files = kind == FileSystem::Other;
+    let mut preparer = Preparer { reservation, backing, why, other_files, next: 0, config };
     let mut slots = Vec::new();
     for _ in 0..preparer.slots_there()? {
         slots.push(preparer.take_next()?);
@@ -199,6 +203,16 @@ impl Preparer {
     /// ([`DirConfig::trust_host_pmem`]); empty when there is nothing to say.
     pub fn why(&self) -> &str {
         &self.why
+    }
+
+    /// Who makes the footers of the log's segments: in files, unless those would be in memory, and synced where segments
+    /// outlive more than the process.
+    pub fn footer_files(&self) -> FooterFiles {
+        let sync = match self.backing {
+            Backing::Mapped { map_sync } => map_sync,
+            Backing::Staged(_) => true,
+        };
+        FooterFiles::new(self.other_files.then(|| self.config.dir.clone()), sync)
     }
 
     /// True while there is a slot that was not made yet.

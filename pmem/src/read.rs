@@ -64,7 +64,9 @@ impl<R: Region> Wal<R> {
         if offset >= state.next_offset {
             return None;
         }
-        let number = self.index.find(&state.entries, offset, hint)?;
+        let Some(number) = self.index.find(&state.entries, offset, hint) else {
+            return self.place_older(stream, offset, hint);
+        };
         let (first, at) = self.index.entry(&state.entries, number)?;
         Some((number, first, RecordAt(at)))
     }
@@ -86,10 +88,19 @@ impl<R: Region> Wal<R> {
         from_here: impl Fn(&RecordHeader) -> bool,
     ) -> Option<u64> {
         let state = &self.tables.streams[stream.0 as usize];
-        let number = self.index.partition(&state.entries, |offset, at| {
+        let here = |offset, at| {
             let record = self.record_of(stream, offset, RecordAt(at));
-            record.is_some_and(|record| !from_here(record.header))
-        });
+            record.map(|record| from_here(record.header))
+        };
+        let front = self.index.front(&state.entries);
+        if self.has_older(state)
+            && front.is_none_or(|(offset, at)| here(offset, at).unwrap_or(false))
+        {
+            return self.first_older_where(state, &from_here);
+        }
+        let number = self
+            .index
+            .partition(&state.entries, |offset, at| here(offset, at).is_some_and(|here| !here));
         self.index.entry(&state.entries, number).map(|(offset, _)| offset)
     }
 }

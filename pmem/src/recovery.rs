@@ -7,6 +7,7 @@ use crate::format::{
     Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT,
     SEGMENT_HEADER_BYTES, record_bytes,
 };
+use crate::index::ArenaSize;
 use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::scan::{read_header, written_copy};
@@ -107,7 +108,24 @@ impl<R: Region> Wal<R> {
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        let (mut wal, report) = Wal::recover(region, slots, config, false)?;
+        let arena = config.tables.arena(region.slots(), region.slot_bytes());
+        let (mut wal, report) = Wal::recover(region, slots, config, arena, false)?;
+        wal.refill_reserve();
+        Ok((wal, report))
+    }
+
+    /// As [`Wal::open`], with an index of another size than the log's own: for simulations and measurements of a log that
+    /// it has no room for. An index that has no room for the records of one segment stops the log for good.
+    ///
+    /// # Errors
+    /// As [`Wal::open`].
+    pub fn open_with_index(
+        region: R,
+        slots: &[u32],
+        config: WalConfig,
+        arena: ArenaSize,
+    ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
+        let (mut wal, report) = Wal::recover(region, slots, config, arena, false)?;
         wal.refill_reserve();
         Ok((wal, report))
     }
@@ -122,7 +140,8 @@ impl<R: Region> Wal<R> {
         slots: &[u32],
         config: WalConfig,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        let (mut wal, report) = Wal::recover(region, slots, config, true)?;
+        let arena = config.tables.arena(region.slots(), region.slot_bytes());
+        let (mut wal, report) = Wal::recover(region, slots, config, arena, true)?;
         wal.refill_reserve();
         Ok((wal, report))
     }
@@ -130,7 +149,8 @@ impl<R: Region> Wal<R> {
     /// As [`Wal::open_even_damaged`], for a log whose sealed segments are copied elsewhere: from the start on none is
     /// recycled that was not lent ([`Wal::next_sealed`]) and given back. So a start that used up the reserve has it
     /// filled up by its caller: while the log is [short of free segments](Wal::is_short_of_segments), a segment is
-    /// borrowed, copied and given back, and [`Wal::refill_reserve`] recycles it.
+    /// borrowed, copied and given back, and [`Wal::refill_reserve`] recycles it. `arena` as for [`Wal::open_with_index`];
+    /// `None`: the log's own.
     ///
     /// # Errors
     /// As [`Wal::open_even_damaged`].
@@ -138,8 +158,11 @@ impl<R: Region> Wal<R> {
         region: R,
         slots: &[u32],
         config: WalConfig,
+        arena: Option<ArenaSize>,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
-        let (mut wal, report) = Wal::recover(region, slots, config, true)?;
+        let own = config.tables.arena(region.slots(), region.slot_bytes());
+        let arena = arena.unwrap_or(own);
+        let (mut wal, report) = Wal::recover(region, slots, config, arena, true)?;
         wal.holds = true;
         Ok((wal, report))
     }
@@ -148,6 +171,7 @@ impl<R: Region> Wal<R> {
         mut region: R,
         slots: &[u32],
         config: WalConfig,
+        arena: ArenaSize,
         even_damaged: bool,
     ) -> Result<(Wal<R>, RecoveryReport), RecoveryError> {
         if planted(Bug::WritesBeforeReading) {
@@ -174,7 +198,8 @@ impl<R: Region> Wal<R> {
             ..RecoveryReport::default()
         };
         let new_log = LogNames { log_id: config.new_log_id, secret: config.new_secret };
-        let mut wal = Wal::new(region, config, survey.names.unwrap_or(new_log));
+        let names = survey.names.unwrap_or(new_log);
+        let mut wal = Wal::with_index(region, config, names, arena);
         wal.possible_loss = report.possible_loss;
         wal.resume(1, 0, config.time_ns);
         let mut gaps = Vec::new();
@@ -360,6 +385,7 @@ impl<R: Region> Wal<R> {
                 if state.entries.is_empty() {
                     state.earliest_offset = offset;
                 }
+                self.older.jumps |= !state.entries.is_empty() && offset != state.next_offset;
                 self.index.make_room();
                 self.index.push(&mut state.entries, offset, at.0);
                 state.held_bytes += record_bytes(header.block_bytes.get() as usize);
@@ -379,6 +405,8 @@ impl<R: Region> Wal<R> {
                 if state.entries.is_empty() {
                     state.earliest_offset = header.offset.get();
                 }
+                self.older.jumps |=
+                    !state.entries.is_empty() && header.offset.get() > state.next_offset;
                 state.next_offset = state.next_offset.max(header.offset.get());
                 state.newest = Some(at);
                 Ok(())

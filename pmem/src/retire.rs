@@ -4,8 +4,10 @@
 //! Recycling: the oldest segment's records are looked at a few at a time; what is still needed of them is
 //! written again; then the slot is free.
 
-use crate::format::RecordFields;
-use crate::format::{Kind, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, record_bytes};
+use crate::format::{
+    Kind, RecordFields, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
+    record_bytes,
+};
 use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::sealed::SegmentGap;
@@ -67,7 +69,12 @@ impl<R: Region> Wal<R> {
 
     /// The oldest record that a stream holds, with the offset of its first message.
     pub fn oldest(&self, slot: StreamSlot) -> Option<(u64, Record<'_>)> {
-        let (offset, at) = self.index.front(&self.tables.streams[slot.0 as usize].entries)?;
+        let state = &self.tables.streams[slot.0 as usize];
+        if self.has_older(state) {
+            let (first, at) = self.oldest_older(state)?;
+            return Some((state.earliest_offset, self.record_of(slot, first, at)?));
+        }
+        let (offset, at) = self.index.front(&state.entries)?;
         Some((offset, self.record_of(slot, offset, RecordAt(at))?))
     }
 
@@ -75,7 +82,11 @@ impl<R: Region> Wal<R> {
     /// is recycled.
     pub fn drop_oldest(&mut self, slot: StreamSlot) {
         let Some((_, record)) = self.oldest(slot) else { return };
-        let bytes = record_bytes(record.block.len());
+        let (bytes, end) = (record_bytes(record.block.len()), record.end_offset());
+        if self.has_older(self.stream(slot)) {
+            self.drop_older(slot, end, bytes);
+            return;
+        }
         let state = &mut self.tables.streams[slot.0 as usize];
         self.index.pop_front(&mut state.entries);
         state.held_bytes = state.held_bytes.saturating_sub(bytes);
@@ -86,14 +97,18 @@ impl<R: Region> Wal<R> {
     /// Goes on recycling when free segments or room in the index run short, by at most `records` records. For every poll.
     #[inline]
     pub fn housekeep(&mut self, records: usize) {
+        if self.index.is_short() || self.older.falls() {
+            self.fall(records);
+        }
         if self.retire == Retire::Idle {
             if self.fault.is_some() {
                 return;
             }
-            let target = self.config.ready_segments + self.reserve;
-            let short = self.slots_ready() < target && !self.grows();
+            let short = self.slots_ready() < self.slots_kept_ready() && !self.grows();
             // The newest segment is being written to.
-            if !(short || self.index.is_short()) || self.segments.len() < 2 || self.is_oldest_held()
+            if !(short || self.index_needs_recycling())
+                || self.segments.len() < 2
+                || self.is_oldest_held()
             {
                 return;
             }
@@ -102,6 +117,17 @@ impl<R: Region> Wal<R> {
                 Retire::Walking(u64::from(slot) * self.region.slot_bytes() + SEGMENT_DATA_AT);
         }
         self.retire_step(records);
+    }
+
+    /// Free slots below which the oldest segment is recycled.
+    fn slots_kept_ready(&self) -> u32 {
+        self.config.ready_segments + self.reserve
+    }
+
+    /// True when each segment that is begun makes the oldest one go, now or with the next.
+    pub(crate) fn recycles(&self) -> bool {
+        self.retire != Retire::Idle
+            || self.slots_ready() <= self.slots_kept_ready() && !self.grows()
     }
 
     fn retire_step(&mut self, records: usize) {
@@ -140,6 +166,7 @@ impl<R: Region> Wal<R> {
                     self.retire = Retire::Wiping { copies: copies + 1, written: self.written };
                 } else {
                     self.segments.pop_front();
+                    self.older.pop();
                     self.ready.push_back(segment.slot);
                     self.retire = Retire::Idle;
                 }
@@ -198,7 +225,7 @@ impl<R: Region> Wal<R> {
                 if let Some(stream) = self.tables.stream_slot(header.stream.get()) {
                     self.restate_publication(header.publisher.get(), stream, at)?;
                     self.restate_stream(stream, at)?;
-                    self.drop_front(stream, at);
+                    self.drop_front(stream, at, &header, next - address);
                 }
             }
             Kind::PublisherState => self.restate_life(header.publisher.get(), at)?,
@@ -215,10 +242,16 @@ impl<R: Region> Wal<R> {
         self.gaps.iter().find(begins).map_or(address, |gap| base + gap.to)
     }
 
-    fn drop_front(&mut self, stream: StreamSlot, at: RecordAt) {
-        let state = &self.tables.streams[stream.0 as usize];
-        if self.index.front(&state.entries).is_some_and(|(_, front)| front == at.0) {
-            self.drop_oldest(stream);
+    /// Lets go of a record that is being recycled, if its stream still holds it.
+    fn drop_front(&mut self, slot: StreamSlot, at: RecordAt, header: &RecordHeader, bytes: u64) {
+        let state = &self.tables.streams[slot.0 as usize];
+        if self.has_older(state) {
+            let offset = header.offset.get();
+            if header.kind == Kind::Data as u8 && offset == state.earliest_offset {
+                self.drop_older(slot, offset + u64::from(header.count.get()), bytes);
+            }
+        } else if self.index.front(&state.entries).is_some_and(|(_, front)| front == at.0) {
+            self.drop_oldest(slot);
         }
     }
 

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use crate::Hole;
+use crate::footer::{Facts, Footer, build};
 use crate::format::{RecordHeader, SEGMENT_DATA_AT, generation};
+use crate::older::Asked;
 use crate::region::{Region, SharedBytes};
 use crate::retire::Retire;
 use crate::survey::records;
@@ -36,6 +38,9 @@ pub struct Sealed {
     generation: u64,
     gaps: Arc<[SegmentGap]>,
     bytes: SharedBytes,
+    repeated: bool,
+    wants_footer: bool,
+    footer: Option<Arc<Footer>>,
 }
 
 impl Sealed {
@@ -90,11 +95,42 @@ impl Sealed {
         starts.zip(ends)
     }
 
+    /// True if the segment was lent before since the start: now it is for its footer alone.
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// True if the log cannot keep the segment in its index and asks for its footer ([`Sealed::attach`]).
+    pub fn wants_footer(&self) -> bool {
+        self.wants_footer
+    }
+
+    /// The segment's footer, made now; `None` if memory was lost.
+    pub fn make_footer(&self) -> Option<Footer> {
+        let facts = Facts {
+            generation: self.generation,
+            sequence: self.sequence,
+            first_lsn: self.first_lsn,
+            end: self.end(),
+        };
+        let footer = build(&facts, self.records());
+        Footer::new(footer).ok().filter(|_| !self.is_lost())
+    }
+
+    /// Gives the log the footer with the segment.
+    pub fn attach(&mut self, footer: Arc<Footer>) {
+        self.footer = Some(footer);
+    }
+
     /// True if memory of the segment's region was lost: what was read may be zeros. To be asked behind reading.
     pub fn is_lost(&self) -> bool {
         self.bytes.is_lost()
     }
 }
+
+/// Segments that are not lent where they will be recycled next: a reader that is slower than the log would hold up
+/// recycling, and with it publishers.
+const LEAD: usize = 4;
 
 impl<R: Region> Wal<R> {
     /// Right behind the opening of a log that is not damaged: the sequence of its newest segment before this start's own,
@@ -119,27 +155,42 @@ impl<R: Region> Wal<R> {
     /// True if [`Wal::next_sealed`] may have a segment.
     #[inline]
     pub fn has_sealed(&self) -> bool {
-        self.lent_below != self.sealed_below
+        self.lends
     }
 
-    /// Lends the oldest sealed segment that was not lent since the start, if there is one: first those that the start
-    /// found. Segments that are being recycled are passed over, and a damaged or poisoned log lends nothing. Allocates
+    /// Lends the segment whose footer is wanted, or else the oldest sealed one that was not lent since the start: first
+    /// those that the start found. Segments that are recycled now or soon are passed over, and a damaged or poisoned log lends nothing. Allocates
     /// nothing, but on a region that has no memory to share.
     pub fn next_sealed(&mut self) -> Option<Sealed> {
         if !self.has_sealed() || self.poison().is_some() {
             return None;
         }
         let recycled = usize::from(self.retire != Retire::Idle);
+        // A log that holds lends each in order, and passes over none.
+        let in_order = |at: &usize| !self.holds || self.segments[*at].sequence <= self.lent_below;
+        let wanted = self.footer_wanted().filter(|wanted| *wanted >= recycled && in_order(wanted));
+        let passed = match self.recycles() && !self.holds {
+            true => LEAD.min(self.segments.len() / 2),
+            false => recycled,
+        };
         let next = self.segments.partition_point(|segment| segment.sequence < self.lent_below);
-        let sealed_below = self.sealed_below;
-        let next = self.segments.get_mut(next.max(recycled));
-        let Some(segment) = next.filter(|segment| segment.sequence < sealed_below) else {
-            self.lent_below = sealed_below;
+        let (sealed_below, lent_below) = (self.sealed_below, self.lent_below);
+        let next = wanted.unwrap_or(next.max(passed));
+        let found = self.segments.get_mut(next);
+        // What somebody reads and is wanted again comes back first.
+        let next = found.filter(|next| next.sequence < sealed_below && !next.lent);
+        let Some(segment) = next else {
+            self.lends = false;
             return None;
         };
         segment.lent = true;
         let segment = *segment;
-        self.lent_below = segment.sequence + 1;
+        if segment.sequence >= lent_below {
+            self.lent_below = segment.sequence + 1;
+        }
+        if wanted.is_some() {
+            self.older.asked = Asked::Lent;
+        }
         let base = self.base(segment.slot);
         Some(Sealed {
             slot: segment.slot,
@@ -149,6 +200,9 @@ impl<R: Region> Wal<R> {
             generation: generation(&self.secret, segment.sequence),
             gaps: Arc::clone(&self.gaps),
             bytes: self.region.share(base, (segment.end - base) as usize),
+            repeated: segment.sequence < lent_below,
+            wants_footer: wanted.is_some(),
+            footer: None,
         })
     }
 
@@ -160,6 +214,11 @@ impl<R: Region> Wal<R> {
         };
         if sealed.generation == generation(&self.secret, sealed.sequence) {
             self.segments[at].lent = false;
+            self.lends |= self.older.asked == Asked::Wanted;
+            if sealed.wants_footer {
+                let segment = self.segments[at];
+                self.take_footer(&segment, sealed.footer);
+            }
         }
     }
 }

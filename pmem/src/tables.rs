@@ -9,6 +9,9 @@ use crate::index::{ArenaSize, Entries};
 use crate::places::{Places, hash_of};
 use crate::wal::{RecordAt, TableFull};
 
+/// Bytes of a footer for a record that is alone in its stream: extent, place, its share of the filter and of hashes.
+const MOST_FOOTER_BYTES: u64 = 40 + 8 + 2 + 1;
+
 /// The end of a list inside a table.
 const NONE: u32 = u32::MAX;
 
@@ -129,6 +132,13 @@ impl TableLimits {
     /// Bytes that the index of a log of `segments` segments of `segment_bytes` bytes takes.
     pub fn index_bytes(&self, segments: u32, segment_bytes: u64) -> u64 {
         self.arena(segments, segment_bytes).bytes()
+    }
+
+    /// Bytes that the footers of a log's oldest segments may take whose index is of `index_bytes` bytes: half as much
+    /// again, and at least the footer of one segment of `segment_bytes` bytes whose records are of a stream each.
+    pub fn footer_bytes(index_bytes: u64, segment_bytes: u64) -> u64 {
+        let records = segment_bytes / record_bytes(8);
+        (index_bytes / 2).max(records * MOST_FOOTER_BYTES + 4096)
     }
 
     pub(crate) fn arena(&self, segments: u32, segment_bytes: u64) -> ArenaSize {

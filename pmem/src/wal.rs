@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::fault::Fault;
 use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
 use crate::index::{ArenaSize, Index};
+use crate::older::Older;
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
@@ -169,6 +170,8 @@ pub struct Wal<R: Region> {
     pub(crate) epoch: u32,
     pub(crate) tables: Tables,
     pub(crate) index: Index,
+    /// The segments that are not in the index.
+    pub(crate) older: Older,
     /// Segments in use, oldest first.
     pub(crate) segments: VecDeque<Segment>,
     /// Free slots, in the order in which they will be taken.
@@ -196,6 +199,8 @@ pub struct Wal<R: Region> {
     pub(crate) lent_below: u64,
     /// No sealed segment is recycled before it was lent and given back.
     pub(crate) holds: bool,
+    /// There may be one to lend.
+    pub(crate) lends: bool,
     /// Set for good when the region's medium failed.
     pub(crate) poison: Option<Poison>,
     /// While rolling: how many copies of the next segment's header were written.
@@ -232,17 +237,12 @@ pub(crate) enum Growth {
 }
 
 /// How long data is refused before the log keeps to the slots that exist (ns): far more than making one takes.
-const PATIENCE_NS: u64 = 2_000_000_000;
+pub(crate) const PATIENCE_NS: u64 = 2_000_000_000;
 
 /// Barriers that may be in flight; more wait to be issued.
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 impl<R: Region> Wal<R> {
-    pub(crate) fn new(region: R, config: WalConfig, names: LogNames) -> Wal<R> {
-        let arena = config.tables.arena(region.slots(), region.slot_bytes());
-        Wal::with_index(region, config, names, arena)
-    }
-
     pub(crate) fn with_index(
         region: R,
         config: WalConfig,
@@ -257,6 +257,10 @@ impl<R: Region> Wal<R> {
             epoch: 0,
             tables: Tables::new(limits),
             index: Index::new(arena),
+            older: Older::new(
+                region.slots(),
+                TableLimits::footer_bytes(arena.bytes(), region.slot_bytes()),
+            ),
             segments: VecDeque::with_capacity(region.slots() as usize + 1),
             ready: VecDeque::with_capacity(region.slots() as usize + 1),
             slots_made: 0,
@@ -271,6 +275,7 @@ impl<R: Region> Wal<R> {
             sealed_below: 1,
             lent_below: 1,
             holds: false,
+            lends: false,
             poison: None,
             header_copies: None,
             record_limit: room.min(region.window_bytes()),

@@ -6,7 +6,7 @@
 mod common;
 
 use common::world::World;
-use common::{by_hand, cold, reboots};
+use common::{by_hand, cold, older, reboots};
 use mstream_pmem::planted::{Bug, plant};
 
 /// Seeds to try for each bug.
@@ -20,6 +20,9 @@ fn hunt() -> Option<(u64, u64, String)> {
         images += tally.images;
         let outcome = outcome.and_then(|()| reboots::play(seed).map(|_| ()));
         let outcome = outcome.and_then(|()| by_hand::play(seed, |_| {}).map(|_| ()));
+        // Those that it is for take few; they are long.
+        let footers = outcome.is_ok() && seed <= 8;
+        let outcome = if footers { older::World::new(seed).live() } else { outcome };
         outcome.err().map(|what| (seed, images, what))
     })
 }

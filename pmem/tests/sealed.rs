@@ -141,7 +141,7 @@ fn a_segment_outlives_its_log() {
 #[test]
 fn a_log_that_holds_recycles_only_what_was_given_back() {
     let slots: Vec<u32> = (0..6).collect();
-    let open = |region| Wal::open_holding(region, &slots, config(0)).expect("sound").0;
+    let open = |region| Wal::open_holding(region, &slots, config(0), None).expect("sound").0;
     let mut wal = open(SimRegion::new(6, SEGMENT, 0));
     assert_eq!(wal.starts_behind(), (0, 1));
     let (mut history, mut random) = (History::default(), Random(4));

@@ -20,13 +20,15 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 6] = [
+const LOG: [pmem::Bug; 8] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
     pmem::Bug::StreamNotRestated,
     pmem::Bug::SequenceNotRestated,
     pmem::Bug::RebootUnnoticed,
+    pmem::Bug::FooterWithoutLast,
+    pmem::Bug::FootersNotSearched,
 ];
 
 impl Bug {

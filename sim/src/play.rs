@@ -132,6 +132,7 @@ impl<X: Parts> World<X> {
         if let Some(operations) = self.torn_at.take() {
             return self.tear(operations).map(|()| true);
         }
+        self.server.read_sealed(self.trace.now_ns);
         if self.server.make_slots(self.trace.now_ns) {
             self.injected.note(Kind::NoSegments, 1);
         }

@@ -11,8 +11,10 @@ use mstream_dataplane::{
 use mstream_nic::Port;
 use mstream_nic::sim::{Endpoint, SimNet};
 use mstream_pmem::cold::ColdStore;
+use mstream_pmem::index::ArenaSize;
 use mstream_pmem::recovery::RecoveryError;
 use mstream_pmem::region::{Level, Region};
+use mstream_pmem::sealed::Sealed;
 use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{TableLimits, Wal, WalConfig};
 
@@ -32,12 +34,16 @@ pub(crate) const SHARD_UDP_PORT: u16 = 7500;
 
 /// Bytes of a segment.
 const SEGMENT: u64 = 64 * 1024;
+/// Bytes of the least record of data.
+const LEAST_RECORD: u64 = 128;
 /// Sessions that are not heard end after this long, in milliseconds.
 pub(crate) const SESSION_TIMEOUT_MS: u32 = 3_000;
 /// Publishers that may ever have a name.
 const MOST_PUBLISHERS: u16 = 8;
 /// Commands and replies that may wait.
 const COMMANDS: usize = 64;
+/// Sealed segments that may wait to be read.
+const LENT: usize = 2;
 
 type Loop<X> = PollLoop<<X as Parts>::ShardPort, <X as Parts>::Region, VirtualClock>;
 pub(crate) type TheShard<X> = Shard<<X as Parts>::Region, <<X as Parts>::ShardPort as Port>::Frame>;
@@ -55,7 +61,9 @@ pub(crate) struct ServerConfig {
     slots: u32,
     /// Slots that exist from the beginning.
     first_slots: u32,
-    /// How long making another takes.
+    /// The log's index has room for little more than one segment.
+    small_index: bool,
+    /// How long making another takes, and reading a sealed segment.
     make_ns: u64,
     window_bytes: u64,
     /// Polls after which a barrier completes.
@@ -85,6 +93,8 @@ impl ServerConfig {
             () => Level::Pmem,
         };
         ServerConfig {
+            // Not drawn: that would make other worlds of all seeds.
+            small_index: limits.pending_records.is_multiple_of(2),
             limits,
             vlan: random.one_in(4).then(|| random.within(1..=4094) as u16),
             level,
@@ -129,11 +139,17 @@ impl ServerConfig {
             time_ns: now.wall_ns,
         };
         let slots: Vec<u32> = (0..slots).collect();
-        let opened = match hold {
-            true => Wal::open_holding(region, &slots, config),
-            false => Wal::open(region, &slots, config),
+        let least = ArenaSize::new(1, (SEGMENT / LEAST_RECORD) as usize, config.tables.streams);
+        let arena = self.small_index.then_some(least);
+        let (mut wal, _) = match (hold, arena) {
+            (true, arena) => Wal::open_holding(region, &slots, config, arena)?,
+            (false, None) => Wal::open(region, &slots, config)?,
+            (false, Some(arena)) => Wal::open_with_index(region, &slots, config, arena)?,
         };
-        opened.map(|(wal, _)| wal)
+        if self.small_index {
+            wal.use_footers();
+        }
+        Ok(wal)
     }
 }
 
@@ -143,6 +159,11 @@ struct Running<X: Parts> {
     endpoint: Endpoint,
     commands: Arc<ArrayQueue<Command>>,
     replies: Arc<ArrayQueue<Reply>>,
+    sealed: Arc<ArrayQueue<Sealed>>,
+    /// A segment that is being read until this time.
+    reading: Option<(Sealed, u64)>,
+    /// Those that were read, on their way to who copies them to cold segments.
+    read: Arc<ArrayQueue<Sealed>>,
 }
 
 pub(crate) struct Server<X: Parts> {
@@ -251,17 +272,19 @@ impl<X: Parts> Server<X> {
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
         let (to_shard, keeps) = (Arc::clone(&commands), catalogue.keeps());
         let anew = self.config.level == Level::Process && self.boots > 1;
-        let cold::Opened { link, sealed, pages, ranges } =
+        let cold::Opened { link, sealed: read, pages, ranges } =
             self.cold.open(&mut wal, to_shard, &keeps, anew, now)?;
         let shard = Shard::new(config, wal, now).map_err(|error| does_not_open(&error))?;
         let shard = shard.with_cold(pages, ranges);
         let replies = Arc::new(ArrayQueue::new(COMMANDS));
         let (taken, answered) = (Arc::clone(&commands), Arc::clone(&replies));
         let status = Arc::new(Status::new(1));
+        let sealed = Arc::new(ArrayQueue::new(LENT));
         let poll = PollLoop::new(vec![port], shard, clock, taken, answered, status)
             .with_cold(link)
-            .lending_to(sealed);
-        self.running = Some(Running { poll, endpoint, commands, replies });
+            .lending_to(Arc::clone(&sealed));
+        let reading = None;
+        self.running = Some(Running { poll, endpoint, commands, replies, sealed, reading, read });
         Ok(Started::Runs { loss })
     }
 
@@ -291,6 +314,28 @@ impl<X: Parts> Server<X> {
     /// The shard's next answer.
     pub(crate) fn reply(&mut self) -> Option<Reply> {
         self.running.as_ref()?.replies.pop()
+    }
+
+    /// Reads the segments that the log lends, one at a time, and makes the footers that it asks for.
+    pub(crate) fn read_sealed(&mut self, now_ns: u64) {
+        let Some(running) = &mut self.running else { return };
+        let Some((mut sealed, until)) = running.reading.take() else {
+            let next = running.sealed.pop();
+            running.reading = next.map(|sealed| (sealed, now_ns + self.config.make_ns));
+            return;
+        };
+        if now_ns < until {
+            running.reading = Some((sealed, until));
+            return;
+        }
+        if sealed.wants_footer()
+            && let Some(footer) = sealed.make_footer()
+        {
+            sealed.attach(Arc::new(footer));
+        }
+        if let Err(sealed) = running.read.push(sealed) {
+            running.reading = Some((sealed, until));
+        }
     }
 
     /// Makes slots that the log asks for, one at a time. True when one is asked for and none is made.

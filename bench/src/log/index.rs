@@ -8,6 +8,7 @@ use mstream_pmem::pages::vec_with_room;
 use serde::Serialize;
 
 use super::args::IndexArgs;
+use super::footers;
 use super::{Place, machine, median, tell};
 use crate::Failure;
 use crate::measure::Clock;
@@ -27,6 +28,14 @@ struct Case {
     batch_ns: f64,
     /// ns of a dependent random read over as much memory.
     read_ns: f64,
+}
+
+/// Where records were found.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Found {
+    Index(Case),
+    Footer(footers::Case),
 }
 
 /// Fills indexes and looks records up.
@@ -56,7 +65,33 @@ pub(crate) fn run(args: &IndexArgs) -> Result<(), Failure> {
         cases.push(case);
     }
     text.push_str("uniform over the streams; batch: 16 at a time; read: dependent random reads over as much memory\n");
-    tell("index", &args.log, &place, cases, &text)
+    let footers = match args.footer_records {
+        0 => None,
+        records => {
+            eprintln!("index: {records} records in footers");
+            Some(footers::measure(&place, args)?)
+        }
+    };
+    if let Some(case) = &footers {
+        let _ = writeln!(
+            text,
+            "through a footer: {:.1} ns, with the record's header {:.1} ns ({} records in {} streams, {} footers, {:.2} \
+             B/record)",
+            case.single_ns,
+            case.record_ns,
+            case.records,
+            case.streams,
+            case.footers,
+            case.bytes_per_record
+        );
+    }
+    tell(
+        "index",
+        &args.log,
+        &place,
+        cases.into_iter().map(Found::Index).chain(footers.map(Found::Footer)).collect(),
+        &text,
+    )
 }
 
 fn measure(records: u64, args: &IndexArgs) -> Result<Case, Failure> {
@@ -158,10 +193,10 @@ impl Chain {
 }
 
 /// Marsaglia's xorshift64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

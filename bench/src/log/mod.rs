@@ -2,6 +2,7 @@
 
 mod append;
 mod args;
+mod footers;
 mod index;
 #[expect(unsafe_code, reason = "a C library of another project, and its functions")]
 mod pmemlog;

@@ -49,7 +49,12 @@ pub(super) fn open(
     region: MappedRegion,
     slots: &[u32],
 ) -> Result<(Wal<MappedRegion>, RecoveryReport), Failure> {
-    let config = WalConfig {
+    Wal::open(region, slots, config()?).map_err(|error| error.to_string())
+}
+
+/// What a log is opened with.
+pub(super) fn config() -> Result<WalConfig, Failure> {
+    Ok(WalConfig {
         shard: 0,
         new_log_id: [1; 16],
         new_secret: [0x5e; 16],
@@ -57,8 +62,7 @@ pub(super) fn open(
         tables: TableLimits { streams: 4, publications: 4, publishers: 4 },
         ready_segments: 2,
         time_ns: 0,
-    };
-    Wal::open(region, slots, config).map_err(|error| error.to_string())
+    })
 }
 
 impl Rig {

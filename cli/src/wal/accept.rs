@@ -52,7 +52,7 @@ fn accept(log: &Log, yes: bool, names: &Names, out: &mut Output) -> Result<(), F
         return Err(failed(format!("{}; give it its size first (truncate)", problem.line())));
     }
     let report = log.examine(&files).map_err(failed)?;
-    let mut found = problems(log, &files, &report);
+    let mut found = problems(log, &files, &report, &[]);
     found.retain(|problem| problem.fault);
     if found.is_empty() {
         if !out.json() {

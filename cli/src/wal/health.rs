@@ -1,7 +1,8 @@
 //! What is wrong with a log, in words.
 
 use mstream_pmem::DamageKind;
-use mstream_pmem::inspect::{LogReport, SegmentFiles};
+use mstream_pmem::footer::footer_path;
+use mstream_pmem::inspect::{FooterState, LogReport, SegmentFiles, check_footer};
 use serde::Serialize;
 
 use super::logs::Log;
@@ -53,7 +54,12 @@ impl Problem {
 }
 
 /// All that is wrong with a log that could be looked at.
-pub(super) fn problems(log: &Log, files: &SegmentFiles, report: &LogReport) -> Vec<Problem> {
+pub(super) fn problems(
+    log: &Log,
+    files: &SegmentFiles,
+    report: &LogReport,
+    footers: &[(u32, FooterState)],
+) -> Vec<Problem> {
     let mut problems = of_files(log, files);
     let name = |slot| log.file(slot).display().to_string();
     for damage in &report.damages {
@@ -86,12 +92,34 @@ pub(super) fn problems(log: &Log, files: &SegmentFiles, report: &LogReport) -> V
         let what = "this copy of the segment header is damaged; the other one is sound".to_string();
         problems.push(Problem::of(name(slot), at, what));
     }
+    for (slot, state) in footers {
+        if let FooterState::Wrong { at, what } = state {
+            let file = footer_path(&log.dir, *slot).display().to_string();
+            let what = format!("the footer is wrong, and will be made again by a start: {what}");
+            problems.push(Problem::of(file, *at, what));
+        }
+    }
     if report.possible_loss {
         let what = "possible-loss: the machine was booted since it was written at level process; a start keeps what is \
                     valid up to the first misfit";
         problems.push(Problem::of(String::new(), 0, what.to_string()));
     }
     problems
+}
+
+/// What stands beside each segment, by slot.
+pub(super) fn footers(
+    log: &Log,
+    files: &SegmentFiles,
+    report: &LogReport,
+) -> Vec<(u32, FooterState)> {
+    let state = |segment: &mstream_pmem::inspect::SegmentReport| {
+        // One that is not there, or cannot be read, is made again.
+        let found = std::fs::read(footer_path(&log.dir, segment.slot)).unwrap_or_default();
+        let state = check_footer(files, segment, &found).unwrap_or(FooterState::None);
+        (segment.slot, state)
+    };
+    report.segments.iter().map(state).collect()
 }
 
 /// Files that a node would not take.

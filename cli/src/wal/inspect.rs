@@ -1,10 +1,10 @@
 //! `mstream wal inspect`.
 
-use mstream_pmem::inspect::{LogReport, SegmentReport, StreamReport};
+use mstream_pmem::inspect::{FooterState, LogReport, SegmentReport, StreamReport};
 use mstream_pmem::region::Level;
 use serde::Serialize;
 
-use super::health::{Problem, problems, sentence};
+use super::health::{Problem, footers, problems, sentence};
 use super::logs::Log;
 use super::names::Names;
 use crate::failure::Failure;
@@ -46,6 +46,7 @@ struct SegmentRecord {
     ended: &'static str,
     /// Stretches of sound records, as bytes in the file.
     sound: Vec<(u64, u64)>,
+    footer: &'static str,
     recycled_meanwhile: bool,
 }
 
@@ -77,8 +78,9 @@ pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
         let files = log.files()?;
         match log.examine(&files) {
             Ok(report) => {
-                let problems = problems(log, &files, &report);
-                describe(log, &report, &problems, &names, out)?;
+                let footers = footers(log, &files, &report);
+                let problems = problems(log, &files, &report, &footers);
+                describe(log, &report, &footers, &problems, &names, out)?;
             }
             Err(reason) => failed.push(format!("{}: {reason}", log.name())),
         }
@@ -92,15 +94,16 @@ pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
 fn describe(
     log: &Log,
     report: &LogReport,
+    footers: &[(u32, FooterState)],
     problems: &[Problem],
     names: &Names,
     out: &mut Output,
 ) -> Result<(), Failure> {
     let health = sentence(report, problems);
     if out.json() {
-        return out.record(&record(log, report, problems, names, &health));
+        return out.record(&record(log, report, footers, problems, names, &health));
     }
-    out.line(&text(log, report, problems, names, &health))
+    out.line(&text(log, report, footers, problems, names, &health))
 }
 
 fn level(number: u8) -> Option<&'static str> {
@@ -114,6 +117,7 @@ fn hex(bytes: &[u8]) -> String {
 fn record<'a>(
     log: &Log,
     report: &'a LogReport,
+    footers: &[(u32, FooterState)],
     problems: &'a [Problem],
     names: &'a Names,
     health: &'a str,
@@ -132,7 +136,11 @@ fn record<'a>(
         segment_bytes: report.segment_bytes,
         last_record_ns: report.time,
         written_meanwhile: report.moved,
-        segments: report.segments.iter().map(segment_record).collect(),
+        segments: report
+            .segments
+            .iter()
+            .map(|segment| segment_record(segment, footer(footers, segment.slot)))
+            .collect(),
         free_slots: &report.free,
         streams: report.streams.iter().map(|stream| stream_record(stream, names)).collect(),
         missing: report
@@ -148,7 +156,13 @@ fn record<'a>(
     }
 }
 
-fn segment_record(segment: &SegmentReport) -> SegmentRecord {
+/// The word for what stands beside a slot's segment.
+fn footer(footers: &[(u32, FooterState)], slot: u32) -> &'static str {
+    let of = footers.iter().find(|(of, _)| *of == slot);
+    of.map_or("none", |(_, state)| state.name())
+}
+
+fn segment_record(segment: &SegmentReport, footer: &'static str) -> SegmentRecord {
     SegmentRecord {
         slot: segment.slot,
         sequence: segment.sequence,
@@ -163,6 +177,7 @@ fn segment_record(segment: &SegmentReport) -> SegmentRecord {
         bytes: segment.bytes,
         ended: segment.ended.name(),
         sound: segment.runs.clone(),
+        footer,
         recycled_meanwhile: segment.recycled,
     }
 }
@@ -183,6 +198,7 @@ fn stream_record<'a>(stream: &StreamReport, names: &'a Names) -> StreamRecord<'a
 fn text(
     log: &Log,
     report: &LogReport,
+    footers: &[(u32, FooterState)],
     problems: &[Problem],
     names: &Names,
     health: &str,
@@ -221,6 +237,7 @@ fn text(
         "messages",
         "bytes",
         "ends",
+        "footer",
     ]);
     for segment in &report.segments {
         let (base, next) = (segment.header.base_lsn.get(), segment.next_lsn);
@@ -242,6 +259,7 @@ fn text(
             count(segment.messages),
             count(segment.bytes),
             ends,
+            footer(footers, segment.slot).to_string(),
         ]);
     }
     text.push_str(&format!("\n\n{table}\n{} free\n", counted(report.free.len() as u64, "slot")));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::health::{Problem, of_files, problems, sentence};
+use super::health::{Problem, footers, of_files, problems, sentence};
 use super::logs::Log;
 use crate::failure::Failure;
 use crate::output::{Output, counted};
@@ -41,7 +41,7 @@ fn check(log: &Log, out: &mut Output) -> Result<u64, Failure> {
     let (mut verdict, problems, health);
     match log.examine(&files) {
         Ok(report) => {
-            problems = self::problems(log, &files, &report);
+            problems = self::problems(log, &files, &report, &footers(log, &files, &report));
             health = sentence(&report, &problems);
             verdict = verdict_of(log);
             verdict.segments = report.segments.len();

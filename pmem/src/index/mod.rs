@@ -5,8 +5,8 @@
 //! tree is searched by an entry's number and by offset.
 //!
 //! A stream without entries holds no node. The arena is made for the records that the log can hold; where very
-//! many streams hold a few records each, its nodes may be used up before: then data is refused and the oldest
-//! segment is recycled.
+//! many streams hold a few records each, its nodes may be used up before: then the oldest segments
+//! are taken out and looked up in their footers ([`crate::footer`]) or, where nobody makes those, recycled.
 
 mod nodes;
 

@@ -5,10 +5,12 @@
 //! between them, more where it did.
 
 mod files;
+mod footers;
 
 use std::io;
 
 pub use files::{SegmentFiles, lock_holder};
+pub use footers::{FooterState, check_footer};
 
 use crate::damage::Damage;
 use crate::fault::Missing;

@@ -5,6 +5,7 @@ pub mod by_hand;
 pub mod cold;
 pub mod damage;
 pub mod disk;
+pub mod older;
 pub mod oracle;
 pub mod reboots;
 pub mod watch;
