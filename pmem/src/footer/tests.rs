@@ -28,7 +28,7 @@ fn records(wanted: &[(u64, u64, u16)]) -> Vec<(u64, RecordHeader, Vec<u8>)> {
         let bytes = record_bytes(block.len());
         records.push((at, RecordHeader::new(&fields, 0), block));
         at += bytes;
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             (fields.kind, fields.local, fields.count) = (Kind::StreamState, true, 0);
             (fields.lsn, fields.block_bytes) = (fields.lsn + 1, 0);
             records.push((at, RecordHeader::new(&fields, 0), Vec::new()));
@@ -45,7 +45,7 @@ fn footer(records: &[(u64, RecordHeader, Vec<u8>)]) -> Footer {
 
 /// Streams with ids in order, with gaps, and very far apart.
 fn some() -> Vec<(u64, u64, u16)> {
-    let id = |n: u64| if n % 7 == 0 { u64::MAX - n } else { (n % 500) * (1 + n % 3) };
+    let id = |n: u64| if n.is_multiple_of(7) { u64::MAX - n } else { (n % 500) * (1 + n % 3) };
     let mut next = std::collections::HashMap::new();
     let mut wanted = Vec::new();
     for n in 0..3000 {
@@ -53,7 +53,7 @@ fn some() -> Vec<(u64, u64, u16)> {
         let offset: &mut u64 = next.entry(stream).or_insert(stream % 100);
         let count = 1 + (n % 9) as u16;
         wanted.push((stream, *offset, count));
-        *offset += u64::from(count) + if n % 97 == 0 { 1 << 33 } else { 0 };
+        *offset += u64::from(count) + if n.is_multiple_of(97) { 1 << 33 } else { 0 };
     }
     wanted
 }
