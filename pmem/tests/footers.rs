@@ -88,7 +88,7 @@ fn a_log_goes_on_in_footers_and_finds_them_again() {
         wal.give_back(sealed);
         lent += 1;
     }
-    assert!(lent > 2, "{lent}");
+    assert!(lent >= 2, "{lent}");
     history.check(&mut wal).expect("everything is there");
     let now = fs::metadata(&newest).and_then(|file| file.modified()).expect("there");
     assert_eq!(now, stamp, "a sound footer is not written again");
