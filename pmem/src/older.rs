@@ -228,6 +228,11 @@ impl<R: Region> Wal<R> {
         self.older.segments() as u32
     }
 
+    /// Data records of those segments.
+    pub fn records_in_footers(&self) -> u64 {
+        self.older.footers.iter().map(|footer| u64::from(footer.header().places.get())).sum()
+    }
+
     /// Bytes of the footers that the log holds.
     pub fn footer_bytes(&self) -> u64 {
         self.older.bytes

@@ -73,11 +73,12 @@ pub(crate) struct IndexArgs {
     /// Streams that they are spread over
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) streams: u64,
-    /// Records of the log whose segments are looked up in their footers; 0: that is left out
+    /// Records of a log whose index has room for a part of them, so that others are looked up in footers; 0: that is
+    /// left out
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
     pub(crate) footer_records: u64,
     /// Streams of that log
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) footer_streams: u64,
     /// Seed of what is looked up
     #[arg(long, value_name = "N", default_value_t = 1)]

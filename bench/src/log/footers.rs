@@ -26,6 +26,7 @@ const BLOCK: usize = 64;
 /// A log whose oldest segments are in footers.
 #[derive(Debug, Serialize)]
 pub(super) struct Case {
+    /// Records of the segments that are looked up in footers.
     pub(super) records: u64,
     pub(super) streams: u64,
     /// Segments that are looked up in footers.
@@ -50,7 +51,7 @@ pub(super) fn measure(place: &Place, args: &IndexArgs) -> Result<Case, Failure> 
     let opened = Wal::open_with_index(region, &slots, config, arena);
     let (mut wal, _) = opened.map_err(|error| error.to_string())?;
     wal.use_footers();
-    let (slots, filled) = fill(&mut wal, args.footer_records, streams)?;
+    let slots = fill(&mut wal, args.footer_records, streams)?;
     let footers = wal.segments_in_footers();
     if footers == 0 {
         return Err("no segment is in a footer: more records are needed".to_string());
@@ -77,20 +78,13 @@ pub(super) fn measure(place: &Place, args: &IndexArgs) -> Result<Case, Failure> 
         })?);
     }
     Ok(Case {
-        records: filled.records,
+        records: wal.records_in_footers(),
         streams,
         footers,
-        bytes_per_record: wal.footer_bytes() as f64 / filled.in_footers.max(1) as f64,
+        bytes_per_record: wal.footer_bytes() as f64 / wal.records_in_footers().max(1) as f64,
         single_ns: median(single),
         record_ns: median(record),
     })
-}
-
-/// What a log was filled with.
-struct Filled {
-    records: u64,
-    /// Records of the segments whose footers the log holds.
-    in_footers: u64,
 }
 
 /// Appends records to the streams in turn, and makes the footers that the log asks for.
@@ -98,17 +92,17 @@ fn fill<R: Region>(
     wal: &mut Wal<R>,
     records: u64,
     streams: u64,
-) -> Result<(Vec<StreamSlot>, Filled), Failure> {
+) -> Result<Vec<StreamSlot>, Failure> {
     let block = [7; BLOCK];
     let block_crc = crc32c(&block);
     let slots: Result<Vec<_>, _> = (1..=streams).map(|id| wal.open_stream(id)).collect();
     let slots = slots.map_err(|full| full.to_string())?;
     let publication =
         wal.open_publication(1 << 63 | 1, slots[0]).map_err(|full| full.to_string())?;
-    let mut filled = Filled { records: 0, in_footers: 0 };
+    let mut filled = 0;
     let mut refused = 0;
-    while filled.records < records {
-        let stream = slots[(filled.records % streams) as usize];
+    while filled < records {
+        let stream = slots[(filled % streams) as usize];
         let data = AppendData {
             stream,
             publication,
@@ -119,11 +113,11 @@ fn fill<R: Region>(
             block: &block,
         };
         match wal.append_data(&data) {
-            Ok(_) => (filled.records, refused) = (filled.records + 1, 0),
+            Ok(_) => (filled, refused) = (filled + 1, 0),
             Err(_) if refused < 1_000_000 => refused += 1,
             Err(error) => return Err(error.to_string()),
         }
-        if filled.records.is_multiple_of(32) || refused > 0 {
+        if filled.is_multiple_of(32) || refused > 0 {
             wal.barrier();
             wal.persisted();
             wal.housekeep(64);
@@ -131,14 +125,13 @@ fn fill<R: Region>(
                 if sealed.wants_footer()
                     && let Some(footer) = sealed.make_footer()
                 {
-                    filled.in_footers += footer.places().len() as u64;
                     sealed.attach(Arc::new(footer));
                 }
                 wal.give_back(sealed);
             }
         }
     }
-    Ok((slots, filled))
+    Ok(slots)
 }
 
 /// ns of a look-up.
