@@ -399,9 +399,8 @@ impl<R: Region> Wal<R> {
         {
             return;
         }
-        let generation = crate::format::generation(&self.secret, segment.sequence);
         let end = segment.end - self.base(segment.slot);
-        match footer.filter(|footer| footer.fits(generation, end)) {
+        match footer.filter(|footer| footer.fits(segment.generation, end)) {
             Some(footer) => self.older.take(footer),
             // It cannot be made, so the segment stays in the index, and all behind it.
             None => self.older.full = true,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::Hole;
 use crate::footer::{Facts, Footer, build};
-use crate::format::{RecordHeader, SEGMENT_DATA_AT, generation};
+use crate::format::{RecordHeader, SEGMENT_DATA_AT};
 use crate::older::Asked;
 use crate::region::{Region, SharedBytes};
 use crate::retire::Retire;
@@ -197,7 +197,7 @@ impl<R: Region> Wal<R> {
             sequence: segment.sequence,
             first_lsn: segment.first_lsn,
             next_lsn: segment.next_lsn,
-            generation: generation(&self.secret, segment.sequence),
+            generation: segment.generation,
             gaps: Arc::clone(&self.gaps),
             bytes: self.region.share(base, (segment.end - base) as usize),
             repeated: segment.sequence < lent_below,
@@ -212,7 +212,7 @@ impl<R: Region> Wal<R> {
         else {
             return;
         };
-        if sealed.generation == generation(&self.secret, sealed.sequence) {
+        if sealed.generation == self.segments[at].generation {
             self.segments[at].lent = false;
             self.lends |= self.older.asked == Asked::Wanted;
             if sealed.wants_footer {
