@@ -23,7 +23,7 @@ impl<R: Region> Wal<R> {
         if !self.index.has_room() {
             let refusal = self.refuses();
             if refusal.is_none() {
-                self.older.refuse(data.time_ns);
+                self.older.refuse(self.moment);
             }
             return Err(refusal.unwrap_or(AppendError::Full));
         }

@@ -13,7 +13,7 @@ use crate::format::{RECORD_HEADER_BYTES, RecordHeader};
 use crate::planted::{Bug, planted};
 use crate::region::Region;
 use crate::tables::{StreamSlot, StreamState};
-use crate::wal::{PATIENCE_NS, RecordAt, Segment, Wal};
+use crate::wal::{PATIENCE_NS, Record, RecordAt, Segment, Wal};
 
 /// Marks the number of a record that is found in a footer: then come the segment's sequence and the record's place there.
 const OLDER: u64 = 1 << 63;
@@ -37,7 +37,7 @@ pub(crate) struct Older {
     bytes: u64,
     /// The next footer does not fit the limit.
     full: bool,
-    /// Data was refused for want of room in the index since this time (ns since 1970).
+    /// Data was refused for want of room in the index since this moment.
     refused_since: Option<u64>,
     /// That lasts too long: the oldest segment is recycled although others are free.
     impatient: bool,
@@ -110,11 +110,11 @@ impl Older {
         (self.refused_since, self.impatient) = (None, false);
     }
 
-    /// Notes that data of this time was refused for want of room in the index.
+    /// Notes that data was refused at this moment for want of room in the index.
     #[cold]
-    pub(crate) fn refuse(&mut self, time: u64) {
-        let since = *self.refused_since.get_or_insert(time);
-        self.impatient = time.saturating_sub(since) >= PATIENCE_NS;
+    pub(crate) fn refuse(&mut self, moment: u64) {
+        let since = *self.refused_since.get_or_insert(moment);
+        self.impatient = moment.saturating_sub(since) >= PATIENCE_NS;
     }
 
     /// The footer that holds the number, and the place.
@@ -186,7 +186,7 @@ impl Older {
         (!extents.is_empty()).then_some(extents)
     }
 
-    /// The record of a stream whose batch holds `offset`, the last one that starts at or before it, and where that is.
+    /// The record of a stream whose batch holds `offset`, and its first offset: the last one that starts at or before it.
     fn find(&self, stream: u64, offset: u64) -> Option<((usize, usize), u64)> {
         let (footer, extent) =
             self.last_extent(stream, |_, extent| extent.first_offset.get() <= offset)?;
@@ -255,7 +255,8 @@ impl<R: Region> Wal<R> {
         self.index.front(&state.entries).map_or(state.next_offset, |(offset, _)| offset)
     }
 
-    /// [`Wal::place`] of what is not in the index.
+    /// What the footers say of the batch that holds `offset` and is not in the index: its number, its first offset, and
+    /// its place.
     #[cold]
     pub(crate) fn place_older(
         &self,
@@ -273,8 +274,9 @@ impl<R: Region> Wal<R> {
         if let Some((footer, place)) = self.older.place(hint) {
             for place in [place + 1, place] {
                 let at = self.older_place(footer, place);
-                let found = at.and_then(|at| Some((self.holds(at, state.id, offset)?, at)));
-                if let Some((first, at)) = found {
+                if let Some(at) = at
+                    && let Some(first) = self.holds(at, state.id, offset)
+                {
                     return Some((self.older.number((footer, place)), first, at));
                 }
             }
@@ -283,10 +285,10 @@ impl<R: Region> Wal<R> {
         Some((self.older.number((footer, place)), first, self.older_place(footer, place)?))
     }
 
-    /// Where the record of the stream's first offset, which is not in the index, begins and stands.
-    pub(crate) fn oldest_older(&self, state: &StreamState) -> Option<(u64, RecordAt)> {
-        let ((footer, place), first) = self.older.find(state.id, state.earliest_offset)?;
-        Some((first, self.older_place(footer, place)?))
+    /// The record of the stream's first offset, which is not in the index.
+    pub(crate) fn oldest_older(&self, state: &StreamState) -> Option<RecordAt> {
+        let ((footer, place), _) = self.older.find(state.id, state.earliest_offset)?;
+        self.older_place(footer, place)
     }
 
     /// Where a stream goes on behind the record with this number, which [`Wal::lookup`] gave.
@@ -307,7 +309,10 @@ impl<R: Region> Wal<R> {
     ) -> Option<u64> {
         let before = |footer: usize, place: &Place| {
             let at = RecordAt::new(self.base(self.segments[footer].slot) + place.byte());
-            self.record(at).is_some_and(|record| !from_here(record.header))
+            let record = self.record(at);
+            record.is_some_and(|Record { header, .. }| {
+                header.stream.get() == state.id && !from_here(header)
+            })
         };
         let found = self.older.last_extent(state.id, |footer, extent| {
             let places = self.older.footers[footer].places_of(extent);
@@ -342,14 +347,13 @@ impl<R: Region> Wal<R> {
         Some(RecordAt::new(self.base(self.segments[footer].slot) + place.byte()))
     }
 
-    /// Where the record at `at` begins, if it is one of this stream with this offset.
+    /// First offset of the record at `at`, if it is one of this stream with this offset.
     fn holds(&self, at: RecordAt, stream: u64, offset: u64) -> Option<u64> {
-        let header = RecordHeader::read(self.region.bytes(at.address(), RECORD_HEADER_BYTES))?;
+        let header = RecordHeader::read(self.region.bytes(at.address(), RECORD_HEADER_BYTES));
+        let header = header.filter(|header| header.stream.get() == stream)?;
         let first = header.offset.get();
-        let holds = header.stream.get() == stream
-            && first <= offset
-            && offset - first < u64::from(header.count.get());
-        holds.then_some(first)
+        let inside = offset.checked_sub(first)? < u64::from(header.count.get());
+        inside.then_some(first)
     }
 
     /// Goes on taking the oldest segment in the index out of it, by at most `records` records, when room runs short.

@@ -88,19 +88,17 @@ impl<R: Region> Wal<R> {
         from_here: impl Fn(&RecordHeader) -> bool,
     ) -> Option<u64> {
         let state = &self.tables.streams[stream.0 as usize];
-        let here = |offset, at| {
+        let here = |(offset, at)| {
             let record = self.record_of(stream, offset, RecordAt(at));
-            record.map(|record| from_here(record.header))
+            record.is_some_and(|record| from_here(record.header))
         };
-        let front = self.index.front(&state.entries);
-        if self.has_older(state)
-            && front.is_none_or(|(offset, at)| here(offset, at).unwrap_or(false))
-        {
+        if self.has_older(state) && self.index.front(&state.entries).is_none_or(here) {
             return self.first_older_where(state, &from_here);
         }
-        let number = self
-            .index
-            .partition(&state.entries, |offset, at| here(offset, at).is_some_and(|here| !here));
+        let number = self.index.partition(&state.entries, |offset, at| {
+            let record = self.record_of(stream, offset, RecordAt(at));
+            record.is_some_and(|record| !from_here(record.header))
+        });
         self.index.entry(&state.entries, number).map(|(offset, _)| offset)
     }
 }

@@ -71,8 +71,8 @@ impl<R: Region> Wal<R> {
     pub fn oldest(&self, slot: StreamSlot) -> Option<(u64, Record<'_>)> {
         let state = &self.tables.streams[slot.0 as usize];
         if self.has_older(state) {
-            let (first, at) = self.oldest_older(state)?;
-            return Some((state.earliest_offset, self.record_of(slot, first, at)?));
+            let (offset, at) = (state.earliest_offset, self.oldest_older(state)?);
+            return Some((offset, self.record_of(slot, offset, at)?));
         }
         let (offset, at) = self.index.front(&state.entries)?;
         Some((offset, self.record_of(slot, offset, RecordAt(at))?))
