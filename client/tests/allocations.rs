@@ -61,7 +61,9 @@ struct Gate {
 struct GatePort(Rc<RefCell<Gate>>);
 
 impl GatePort {
-    fn new(port: SimPort) -> GatePort {
+    fn new(mut port: SimPort) -> GatePort {
+        // It makes each buffer when it is first needed: that is now.
+        drop(std::iter::from_fn(|| port.frame()).collect::<Vec<_>>());
         let (came, leaving) = (FrameQueue::with_capacity(64), FrameQueue::with_capacity(64));
         GatePort(Rc::new(RefCell::new(Gate { port, came, leaving })))
     }

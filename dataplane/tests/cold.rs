@@ -94,9 +94,9 @@ fn pages(count: usize) -> Vec<ColdPage> {
     (0..count).map(|_| ColdPage::new(PAGE)).collect()
 }
 
-fn with_cold(world: World, count: usize, range: ColdRange) -> World {
+fn with_cold(world: World, pages: Vec<ColdPage>, range: ColdRange) -> World {
     let World { shard, out, now } = world;
-    World { shard: shard.with_cold(pages(count), [(STREAM, range)]), out, now }
+    World { shard: shard.with_cold(pages, [(STREAM, range)]), out, now }
 }
 
 fn entries() -> Vec<StreamEntry> {
@@ -105,9 +105,13 @@ fn entries() -> Vec<StreamEntry> {
 
 /// A shard with a cold stream and this many pages.
 fn world(count: usize) -> World {
+    world_with(pages(count))
+}
+
+fn world_with(pages: Vec<ColdPage>) -> World {
     let region = SimRegion::new(SLOTS, common::SEGMENT, 0);
     let world = start_entries(region, SLOTS, limits(), NOW, entries());
-    with_cold(world, count, ColdRange { earliest: 0, end: 0 })
+    with_cold(world, pages, ColdRange { earliest: 0, end: 0 })
 }
 
 /// Publishes messages by number.
@@ -301,6 +305,23 @@ fn few_pages_serve_many_readers_in_turn() {
     assert_eq!(offsets(&slow).len(), 500);
 }
 
+/// Found by the simulator (seed 948): a page that reached up to the newest message was kept for as long as its reader was
+/// live, and others waited for it for ever.
+#[test]
+fn a_reader_that_catches_up_within_a_page_gives_it_back() {
+    let (mut world, mut cold) = (world_with(vec![ColdPage::new(1 << 20)]), Cold::new());
+    let mut publisher = Publisher::open(&mut world, 1001, 1);
+    publisher.fill(&mut world, &mut cold);
+    for port in [1002, 1003] {
+        let mut reader = Client::new(port);
+        world.open(&mut reader);
+        subscribe(&mut world, &mut reader, 1, (0, 0));
+        run(&mut world, &cold, &mut [&mut reader]);
+        assert_eq!(offsets(&reader).len(), 800, "reader at port {port}");
+        assert_eq!(world.shard.cold_readers(), (0, 0), "its page is back");
+    }
+}
+
 #[test]
 fn an_answer_that_nobody_waits_for_is_dropped_and_its_page_comes_back() {
     let (mut world, mut cold) = (world(2), Cold::new());
@@ -391,7 +412,7 @@ fn divergence_is_found_in_cold_segments_too() {
     let first_epoch = publisher.client.epoch;
     let (now, region) = (world.now, world.shard.into_wal().into_region().after_kill());
     let world = start_entries(region, SLOTS, limits(), now, entries());
-    let mut world = with_cold(world, 2, cold.range);
+    let mut world = with_cold(world, pages(2), cold.range);
     let mut publisher = Publisher::open(&mut world, 1001, 2);
     publisher.fill(&mut world, &mut cold);
     let log = world.shard.wal().log_id();

@@ -5,6 +5,7 @@ mod common;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 
 use common::{Node, PATIENCE, Setting};
 use serde_json::Value;
@@ -63,21 +64,30 @@ fn skipped(test: &str) -> bool {
     !possible
 }
 
-/// A journal's socket in a directory of its own.
-fn journal() -> (tempfile::TempDir, UnixDatagram) {
+/// A journal in a directory of its own: what comes to its socket. It is read at once, as the kernel keeps few datagrams
+/// and the next one's sender would wait.
+fn journal() -> (tempfile::TempDir, Receiver<Vec<u8>>) {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = UnixDatagram::bind(dir.path().join("socket")).expect("bound");
-    socket.set_read_timeout(Some(PATIENCE)).expect("set");
-    (dir, socket)
+    let (sender, messages) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(length) = socket.recv(&mut bytes) {
+            if sender.send(bytes[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    (dir, messages)
 }
 
 /// The next message of the journal with `word` in it.
-fn message(socket: &UnixDatagram, word: &str) -> Vec<u8> {
-    let mut bytes = vec![0; 1 << 16];
+fn message(messages: &Receiver<Vec<u8>>, word: &str) -> Vec<u8> {
     loop {
-        let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("no {word}: {error}"));
-        if contains(&bytes[..length], word.as_bytes()) {
-            return bytes[..length].to_vec();
+        let message =
+            messages.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no {word}: {error}"));
+        if contains(&message, word.as_bytes()) {
+            return message;
         }
     }
 }
@@ -97,11 +107,11 @@ fn the_journal_gets_fields_and_standard_error_its_lines() {
     if skipped("the_journal_gets_fields_and_standard_error_its_lines") {
         return;
     }
-    let (dir, socket) = journal();
+    let (dir, messages) = journal();
     let setting = setting("journald = true");
     let mut node = spawn(&setting, dir.path(), false);
     node.wait_ready();
-    let found = message(&socket, ": new");
+    let found = message(&messages, ": new");
     for (name, value) in [
         ("PRIORITY", "5"),
         ("SYSLOG_IDENTIFIER", "mstreamd"),
@@ -121,13 +131,13 @@ fn connected_to_the_journal_everything_goes_there_and_only_there() {
     if skipped("connected_to_the_journal_everything_goes_there_and_only_there") {
         return;
     }
-    let (dir, socket) = journal();
+    let (dir, messages) = journal();
     let setting = setting("");
     let mut node = spawn(&setting, dir.path(), true);
     node.wait_ready();
-    message(&socket, "ready");
+    message(&messages, "ready");
     assert_eq!(node.stop(), "");
-    message(&socket, "stopping");
+    message(&messages, "stopping");
 }
 
 #[test]

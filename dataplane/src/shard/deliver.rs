@@ -154,13 +154,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
         if planted(Bug::DeliveredBeforeVisible) {
             visible_end = self.wal.stream(slot_of_stream).next_offset;
         }
-        if subscription.next >= visible_end {
-            subscription.pace = Pace::Live;
-            return false;
-        }
-        if subscription.next >= subscription.limit {
-            subscription.pace = Pace::Parked;
-            // Others may have use for it while this one waits.
+        let done = match subscription.next {
+            next if next >= visible_end => Some(Pace::Live),
+            next if next >= subscription.limit => Some(Pace::Parked),
+            _ => None,
+        };
+        if let Some(pace) = done {
+            subscription.pace = pace;
+            // Others may have use for its page of cold segments.
             self.leave_cold(index);
             return false;
         }
