@@ -5,10 +5,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use common::admin::{Admin, by_name, get};
+use common::disk::Disk;
 use common::traffic::{PUBLISHER, Traffic, holds_exactly, udp};
 use common::{Node, PATIENCE, Setting, mstreamd};
 use mstream_admin::v1;
@@ -148,36 +148,6 @@ fn all_of_a_cold_stream_is_read_though_the_log_was_recycled_many_times_and_kille
     node.stop();
 }
 
-/// A small disk, mounted for one test; none, and a word about it, where mounting is not allowed.
-struct Disk {
-    dir: tempfile::TempDir,
-    _image: tempfile::NamedTempFile,
-}
-
-impl Disk {
-    fn new(test: &str, bytes: u64) -> Option<Disk> {
-        let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a file");
-        image.as_file().set_len(bytes).expect("a size");
-        let made =
-            Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(image.path()).status();
-        assert!(made.expect("mkfs.ext4 runs").success());
-        let dir = tempfile::tempdir().expect("a directory");
-        let mount =
-            Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(dir.path()).output();
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Disk { dir, _image: image });
-        }
-        eprintln!("SKIP {test}: a file cannot be mounted");
-        None
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.dir.path()).status();
-    }
-}
-
 /// Names the directory of cold segments.
 fn cold_in(setting: &mut Setting, dir: &Path) {
     setting.add(&format!("[cold]\ndir = \"{}\"", dir.display()));
@@ -187,10 +157,10 @@ fn cold_in(setting: &mut Setting, dir: &Path) {
 fn a_full_disk_of_cold_segments_holds_publishers_back_and_loses_nothing() {
     let test = "a_full_disk_of_cold_segments_holds_publishers_back_and_loses_nothing";
     let Some(disk) = Disk::new(test, 32 << 20) else { return };
-    let ballast = disk.dir.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 26 << 20]).expect("room for it");
     let mut setting = setting();
-    cold_in(&mut setting, &disk.dir.path().join("cold"));
+    cold_in(&mut setting, &disk.path().join("cold"));
     let node = setting.start();
     let mut traffic = udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s");
     let deadline = Instant::now() + PATIENCE;

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use common::admin::get;
+use common::disk::Disk;
 use common::traffic::{PUBLISHER, Traffic, holds_exactly, udp};
 use common::{Node, PATIENCE, Setting};
 use mstream_client::{Event, From, Identity, connect};
@@ -51,45 +52,14 @@ fn the_level_is_media_sync_unless_that_is_not_wanted() {
     node.stop();
 }
 
-/// A small disk, mounted for one test.
-struct Disk {
-    dir: tempfile::TempDir,
-    _image: tempfile::NamedTempFile,
-}
-
-impl Disk {
-    /// None, and a word about it, where mounting is not allowed.
-    fn new(test: &str, bytes: u64) -> Option<Disk> {
-        let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a file");
-        image.as_file().set_len(bytes).expect("a size");
-        let made =
-            Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(image.path()).status();
-        assert!(made.expect("mkfs.ext4 runs").success());
-        let dir = tempfile::tempdir().expect("a directory");
-        let mount =
-            Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(dir.path()).output();
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Disk { dir, _image: image });
-        }
-        eprintln!("SKIP {test}: a file cannot be mounted");
-        None
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.dir.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_holds_publishers_back_and_loses_nothing() {
     let test = "a_full_disk_holds_publishers_back_and_loses_nothing";
     let Some(disk) = Disk::new(test, 16 << 20) else { return };
-    let ballast = disk.dir.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     // Room for fewer segments than the eight that the log may have.
     fs::write(&ballast, vec![1; 8 << 20]).expect("room for it");
-    let setting = Setting::socket().log_in(&disk.dir.path().join("log"));
+    let setting = Setting::socket().log_in(&disk.path().join("log"));
     let node = setting.start();
     let mut traffic = udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").reading(
         "s",

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod admin;
+pub mod disk;
 pub mod net;
 pub mod programs;
 pub mod random;
