@@ -12,11 +12,14 @@ use crate::poll_times::PollTimes;
 use crate::shard::{Counters, Shard};
 
 /// Positions and gauges, in the order of [`Status::positions`].
-const POSITIONS: [&str; 13] = [
+const POSITIONS: [&str; 15] = [
     "appended_lsn",
     "committed_lsn",
     "slots_wanted",
     "slots_ready",
+    // Segments whose records are not in the index but in footers, and bytes of these.
+    "segments_in_footers",
+    "footer_bytes",
     "sessions",
     "publications",
     "subscriptions",
@@ -119,6 +122,8 @@ impl Status {
             shard.committed(),
             u64::from(wal.slots_wanted()),
             u64::from(wal.slots_ready()),
+            u64::from(wal.segments_in_footers()),
+            wal.footer_bytes(),
             shard.sessions() as u64,
             publications as u64,
             subscriptions as u64,

@@ -200,6 +200,12 @@ pub const METRICS: &[Metric] = &[
         "slots_ready",
         "Segments that are ready to be written to; at 0 publishers may have to wait.",
     ),
+    position(
+        "mstream_shard_segments_in_footers",
+        "segments_in_footers",
+        "Oldest segments that the index has no room for: their records are looked up in footers.",
+    ),
+    position("mstream_shard_footer_bytes", "footer_bytes", "Memory that those footers take."),
     position("mstream_shard_sessions", "sessions", "Open sessions."),
     position("mstream_shard_publications", "publications", "Open publications."),
     position("mstream_shard_subscriptions", "subscriptions", "Open subscriptions."),
