@@ -6,7 +6,7 @@ use std::time::Duration;
 use mstream_pmem::sealed::Sealed;
 
 /// How often the lenders are asked.
-const TURN: Duration = Duration::from_millis(5);
+const TURN: Duration = Duration::from_millis(10);
 
 /// Who lends sealed segments: a shard, seen from outside.
 pub trait Lender {

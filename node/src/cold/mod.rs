@@ -82,7 +82,7 @@ impl Start<'_> {
         let worker = Worker {
             worker: ColdWorker::new(store, queues, rate, self.now),
             streams: worker::Streams { keeper: Arc::clone(self.streams), shard },
-            watch: worker::Watch { cells: Arc::clone(&cells), shard },
+            watch: worker::Watch { cells: Arc::clone(&cells), shard, served: false },
         };
         Ok(Opened { worker, cells, cold })
     }

@@ -11,11 +11,12 @@ use mstream_pmem::cold::{ColdError, DirDisk, Keep};
 use super::kept;
 use super::status::{Cells, Count};
 
-/// The pause between two looks when there was something to do a moment ago, and otherwise.
+/// The pause between two looks when a subscription was served a moment ago, and otherwise. Each look takes the control
+/// core from whoever has it.
 const SHORT_TURN: Duration = Duration::from_micros(200);
-const TURN: Duration = Duration::from_millis(5);
-/// Turns without work after which the longer pause is made.
-const IDLE_TURNS: u32 = 500;
+const TURN: Duration = Duration::from_millis(10);
+/// Turns without a read after which the longer pause is made.
+const IDLE_TURNS: u32 = 50;
 
 /// Looks after the cold segments of one shard.
 pub(crate) struct Worker {
@@ -27,18 +28,19 @@ pub(crate) struct Worker {
 impl Worker {
     /// Serves until `stop` is set.
     pub(crate) fn run(&mut self, stop: &AtomicBool, clock: &mut TscClock) {
-        let mut idle = 0_u32;
+        let (mut idle, mut busy) = (IDLE_TURNS, true);
         // Relaxed: whoever sets it waits for this thread's end.
         while !stop.load(Ordering::Relaxed) {
             let now = clock.now();
             let worked = self.worker.turn(now, &self.streams, &mut self.watch);
             let (segments, ns) = self.worker.waiting(now);
-            if worked || segments > 0 || idle == 0 {
+            if worked || segments > 0 || busy {
                 let store = self.worker.store();
                 self.watch.cells.set_store(&store.stats(), store.copied());
             }
             self.watch.cells.set_waiting(segments as u64, ns / 1_000_000);
-            idle = if worked { 0 } else { idle.saturating_add(1) };
+            busy = worked;
+            idle = if self.watch.take_served() { 0 } else { idle.saturating_add(1) };
             if !worked {
                 std::thread::sleep(if idle < IDLE_TURNS { SHORT_TURN } else { TURN });
             }
@@ -66,6 +68,14 @@ impl ColdStreams for Streams {
 pub(crate) struct Watch {
     pub(super) cells: Arc<Cells>,
     pub(super) shard: u32,
+    /// A subscription was served since this was asked last.
+    pub(super) served: bool,
+}
+
+impl Watch {
+    fn take_served(&mut self) -> bool {
+        std::mem::take(&mut self.served)
+    }
 }
 
 impl ColdWatch for Watch {
@@ -80,6 +90,7 @@ impl ColdWatch for Watch {
 
     fn read(&mut self) {
         self.cells.count(Count::Reads, 1);
+        self.served = true;
     }
 
     /// Said once for as long as it stays the same.
