@@ -179,18 +179,20 @@ class Session:
         self._asking, self._ask_at, self._ask_every = True, now, 0.01
 
     def _beat_soon(self, now: float) -> None:
-        self._beat_at, self._beat_every = now + 0.01, 0.01
+        self._beat_at, self._beat_every, self._beaten = now + 0.01, 0.01, now
 
     def _tick(self, now: float) -> None:
         if self._asking and now >= self._ask_at:
             self._ask_at, self._ask_every = now + self._ask_every, min(2 * self._ask_every, 1.0)
             self._asked = self._asked or now
             self._send([self._request()])
-        if self._handle is not None and now >= self._beat_at:
-            # Close together until the answer comes, so that one lost beat is not taken for a lost session.
-            self._beat_every = min(2 * self._beat_every, 0.1 if self._asked else self._longest)
-            self._beat_at = now + self._beat_every
-            self._asked = self._asked or now
+        # Close together until the answer comes, so that one lost beat is not taken for a lost session.
+        repeat = self._asked and now >= max(self._asked, self._beaten) + 0.1
+        if self._handle is not None and (repeat or now >= self._beat_at):
+            if now >= self._beat_at:
+                self._beat_every = min(2 * self._beat_every, self._longest)
+                self._beat_at = now + self._beat_every
+            self._asked, self._beaten = self._asked or now, now
             self._send([make_frame(BEAT, NONE, 0, 0, time.monotonic_ns(), flags=PLEASE_ANSWER), *self._with_beat()])
 
     def _with_beat(self) -> list[bytes]:

@@ -18,6 +18,11 @@ use crate::planted::{Bug, planted};
 const BEAT_MIN_NS: u64 = 10_000_000;
 /// Silence while an answer is due after which a session counts as lost.
 const SILENCE_NS: u64 = 1_000_000_000;
+/// An unanswered beat is said again at least so often: one that is lost, or its answer, is no lost session.
+const REPEAT_NS: u64 = 100_000_000;
+/// So many beats must have stayed without an answer: a client that was stopped for a while, perhaps with
+/// the shard, does not take that for silence.
+const UNANSWERED: u32 = 8;
 /// Set-up is tried again after this long at first, and at most after the second.
 const RETRY_NS: (u64, u64) = (100_000_000, 2_000_000_000);
 /// Flag bit of a beat that asks for an answer.
@@ -107,6 +112,9 @@ pub(crate) struct Session {
     sent_ns: u64,
     /// Since when an answer is due.
     asked_ns: Option<u64>,
+    /// When the last beat was due, and how many were while an answer is.
+    beat_ns: u64,
+    unanswered: u32,
 }
 
 impl Session {
@@ -136,6 +144,8 @@ impl Session {
             beat: Backoff::new(BEAT_MIN_NS, u64::from(config.max_beat_ms) * 1_000_000),
             sent_ns: 0,
             asked_ns: None,
+            beat_ns: 0,
+            unanswered: 0,
         };
         let halves = [session.random(1), session.random(2)];
         for (bytes, half) in session.life.chunks_mut(8).zip(halves) {
@@ -159,7 +169,7 @@ impl Session {
         self.stage = Stage::Hello;
         self.retry.reset();
         (self.slot, self.token, self.packet_number) = (NO_SLOT, 0, 0);
-        self.asked_ns = None;
+        (self.asked_ns, self.unanswered) = (None, 0);
     }
 
     #[inline]
@@ -194,7 +204,7 @@ impl Session {
     /// A datagram of this session came.
     #[inline]
     pub(crate) fn heard(&mut self, epoch: u32) {
-        self.asked_ns = None;
+        (self.asked_ns, self.unanswered) = (None, 0);
         self.epoch = epoch;
     }
 
@@ -243,12 +253,16 @@ impl Session {
             }
             Stage::Ready => {}
         }
-        if self.asked_ns.is_some_and(|asked| now_ns >= asked + SILENCE_NS)
+        let asked = self.asked_ns;
+        if asked.is_some_and(|asked| now_ns >= asked + SILENCE_NS)
+            && self.unanswered >= UNANSWERED
             && !planted(Bug::SilenceUnnoticed)
         {
             return self.lose(Lost::Silence);
         }
-        if self.beat.due(now_ns) || now_ns >= self.sent_ns + self.timeout_ns / 3 {
+        let again = asked.is_some_and(|asked| now_ns >= asked.max(self.beat_ns) + REPEAT_NS);
+        if self.beat.due(now_ns) || again || now_ns >= self.sent_ns + self.timeout_ns / 3 {
+            self.beat_ns = now_ns;
             let header = self.next_header();
             let sent = link.send(&header, |writer| {
                 let mut head = Beat::HEAD;
@@ -266,6 +280,8 @@ impl Session {
                 self.sent_ns = now_ns;
                 self.asked_ns.get_or_insert(now_ns);
             }
+            // Also one that the port had no room for.
+            self.unanswered = self.unanswered.saturating_add(self.asked_ns.is_some().into());
         }
         Change::None
     }

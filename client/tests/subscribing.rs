@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{MS, PUBLISHER, Seen, World, publisher, subscriber};
-use mstream_client::{From, Identity, Lost, Stop};
+use common::{MS, PUBLISHER, Seen, User, World, publisher, subscriber};
+use mstream_client::{From, Identity, Lost, SessionConfig, Stop};
 use mstream_nic::Port;
-use mstream_nic::sim::Faults;
+use mstream_nic::sim::{Faults, SimPort};
 
 const NAMED: Identity = Identity::Publisher(PUBLISHER);
 
@@ -179,6 +179,46 @@ fn beats_keep_a_session_and_silence_ends_it_on_both_sides() {
     world.run_until(&mut reader, |user| {
         user.seen.iter().filter(|seen| matches!(seen, Seen::Subscribed(0))).count() == 2
     });
+}
+
+/// A reader that has a second session, in which nothing goes on and beats are far apart.
+fn idle_reader(world: &mut World) -> User<SimPort> {
+    let (mut reader, _) = subscriber(world, 2, From::Earliest, 5);
+    reader.client.open_session(SessionConfig::new(Identity::Anonymous));
+    let opened = |seen: &&Seen| matches!(seen, Seen::SessionOpened { .. });
+    world.run_until(&mut reader, |user| user.seen.iter().filter(opened).count() == 2);
+    reader
+}
+
+#[test]
+fn a_lost_beat_or_answer_is_not_taken_for_silence() {
+    let mut world = World::new();
+    let mut reader = idle_reader(&mut world);
+    // Whatever is said in one half of the time is lost, both ways; in the other half it gets through.
+    for _ in 0..200 {
+        for cut in [true, false] {
+            world.cut(&reader, cut);
+            world.run(550 * MS, &mut [&mut reader]);
+        }
+    }
+    assert!(!reader.has(&Seen::SessionLost(Lost::Silence)));
+    assert_eq!(world.shard().counters().sessions_opened, 2);
+}
+
+#[test]
+fn what_stood_still_together_is_not_taken_for_silence() {
+    let mut world = World::new();
+    let mut reader = idle_reader(&mut world);
+    for _ in 0..40 {
+        // Beats are due; before the shard sees them nobody runs for some seconds.
+        world.advance(400 * MS);
+        reader.poll(world.now_ns());
+        world.advance(3_000 * MS);
+        reader.poll(world.now_ns());
+        world.run(50 * MS, &mut [&mut reader]);
+    }
+    assert!(!reader.has(&Seen::SessionLost(Lost::Silence)));
+    assert_eq!(world.shard().counters().sessions_opened, 2);
 }
 
 #[test]
