@@ -49,6 +49,7 @@ pub fn accept_loss<R: Region>(
         shard: Some(config.shard),
         level: Some(region.level()),
         boot_id: config.boot_id,
+        thorough: true,
     };
     let survey = Survey::take(&region, slots, expected, &mut |_| {})?;
     let Some(first) = survey.damages.first() else { return Ok((Vec::new(), region)) };

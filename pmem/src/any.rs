@@ -67,6 +67,11 @@ impl Region for AnyRegion {
     }
 
     #[inline]
+    fn stream_words(&mut self, at: u64, words: &[u64]) {
+        either!(self, region => region.stream_words(at, words));
+    }
+
+    #[inline]
     fn flush(&mut self, at: u64, len: usize) {
         either!(self, region => region.flush(at, len));
     }

@@ -9,7 +9,7 @@ use crate::format::{
     record_bytes,
 };
 use crate::planted::{Bug, planted};
-use crate::region::{Barrier, Region};
+use crate::region::{Barrier, LINE_WORDS, Region};
 use crate::tables::Life;
 use crate::wal::{AppendData, AppendError, Appended, MAX_IN_FLIGHT, RecordAt, Segment, Wal};
 
@@ -177,27 +177,24 @@ impl<R: Region> Wal<R> {
     /// Streams header, block and padding as whole lines, each once; the header's chain.
     #[inline(always)]
     fn write_lines(&mut self, at: u64, fields: &RecordFields, block: &[u8]) -> u32 {
-        const FIRST: usize = 2 * LINE as usize;
-        const SHARED: usize = FIRST - RECORD_HEADER_BYTES;
-        // Words in which the header is made in place: x86-64 is little-endian.
-        let mut first = [0u64; FIRST / size_of::<u64>()];
-        let (with_header, rest) = block.split_at(block.len().min(SHARED));
-        first.as_mut_bytes()[RECORD_HEADER_BYTES..][..with_header.len()]
-            .copy_from_slice(with_header);
-        let chain = match first.first_chunk_mut() {
-            Some(words) => RecordHeader::write(fields, self.chain, words),
-            None => self.chain,
-        };
-        self.region.stream(at, first.as_bytes());
+        const SHARED: usize = 2 * LINE as usize - RECORD_HEADER_BYTES;
+        let mut header = [0; RECORD_HEADER_BYTES / size_of::<u64>()];
+        let chain = RecordHeader::write(fields, self.chain, &mut header);
+        let shared: [u64; SHARED / size_of::<u64>()] = words_at(block, 0);
+        let mut first = [0; 2 * LINE_WORDS];
+        let (with_header, with_block) = first.split_at_mut(header.len());
+        with_header.copy_from_slice(&header);
+        with_block.copy_from_slice(&shared);
+        self.region.stream_words(at, &first);
+        let rest = block.get(SHARED..).unwrap_or_default();
         let whole = rest.len() - rest.len() % LINE as usize;
-        let (whole, end) = rest.split_at(whole);
-        if !whole.is_empty() {
-            self.region.stream(at + FIRST as u64, whole);
+        let rest_at = at + 2 * LINE;
+        if whole > 0 {
+            self.region.stream(rest_at, &rest[..whole]);
         }
-        if !end.is_empty() {
-            let mut last = [0; LINE as usize];
-            last[..end.len()].copy_from_slice(end);
-            self.region.stream(at + (FIRST + whole.len()) as u64, &last);
+        if whole < rest.len() {
+            let last: [u64; LINE_WORDS] = words_at(rest, whole);
+            self.region.stream_words(rest_at + whole as u64, &last);
         }
         chain
     }
@@ -374,4 +371,17 @@ fn planted_at_roll(copies: usize) -> bool {
         1 => planted(Bug::HeaderCopiesTogether) || planted(Bug::RecordsBeforeHeader),
         _ => planted(Bug::RecordsBeforeHeader),
     }
+}
+
+/// The bytes from `at` on as little-endian words, zeros behind the last.
+#[inline(always)]
+fn words_at<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
+    std::array::from_fn(|number| {
+        let bytes = bytes.get(at + number * size_of::<u64>()..).unwrap_or_default();
+        match bytes.first_chunk() {
+            Some(word) => u64::from_le_bytes(*word),
+            // Byte by byte in a register: a load of what was stored in parts would wait for all stores before.
+            None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        }
+    })
 }

@@ -3,8 +3,8 @@
 use std::arch::asm;
 use std::arch::x86_64::{
     __cpuid_count, __m128i, __m256i, __m512i, _MM_HINT_T0, _mm_clflush, _mm_loadu_si128,
-    _mm_prefetch, _mm_sfence, _mm_stream_si128, _mm256_loadu_si256, _mm256_stream_si256,
-    _mm512_loadu_si512, _mm512_stream_si512,
+    _mm_prefetch, _mm_sfence, _mm_stream_si64, _mm_stream_si128, _mm256_loadu_si256,
+    _mm256_stream_si256, _mm512_loadu_si512, _mm512_stream_si512,
 };
 
 const LINE: usize = 64;
@@ -84,6 +84,18 @@ impl Stores {
     pub(crate) fn fence(&self) {
         // SAFETY: SSE is part of x86-64.
         unsafe { _mm_sfence() }
+    }
+}
+
+/// Writes lines past the cache, as little-endian words (x86-64 has no other).
+///
+/// # Safety
+/// `to` is aligned to 64 bytes and valid for writes of all words, which are those of whole lines.
+#[inline(always)]
+pub(crate) unsafe fn stream_words(to: *mut u8, words: &[u64]) {
+    for (number, word) in words.iter().enumerate() {
+        // SAFETY: one of the words, aligned to 8; SSE2 is part of x86-64.
+        unsafe { _mm_stream_si64(to.cast::<i64>().add(number), word.cast_signed()) };
     }
 }
 

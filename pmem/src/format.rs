@@ -310,6 +310,13 @@ impl RecordHeader {
         .then_some(header)
     }
 
+    /// The header in these bytes, of which [`RecordHeader::read`] has said that they are one.
+    #[inline]
+    pub(crate) fn checked(bytes: &[u8]) -> Option<&RecordHeader> {
+        let (header, _) = RecordHeader::ref_from_prefix(bytes).ok()?;
+        (header.magic.get() == RECORD_MAGIC).then_some(header)
+    }
+
     /// The generation of the segment that the record was written to.
     #[inline]
     pub fn generation(&self) -> u64 {

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use crate::copy::{self, Stores};
 use crate::device;
 use crate::poison::Poison;
-use crate::region::{Barrier, Level, Region, SharedBytes};
+use crate::region::{Barrier, LINE_WORDS, Level, Region, SharedBytes};
 use crate::sigbus::Guarded;
 use crate::slots::Extent;
 
@@ -170,6 +170,21 @@ impl Reservation {
         unsafe { stores.stream(to, bytes.as_ptr(), bytes.len()) };
     }
 
+    /// Writes whole lines to byte `at` past the cache, as little-endian words.
+    ///
+    /// # Safety
+    /// As [`Reservation::store`].
+    #[inline]
+    pub(crate) unsafe fn stream_words(&self, at: u64, words: &[u64]) {
+        assert!(
+            at.is_multiple_of(64) && words.len().is_multiple_of(LINE_WORDS),
+            "streaming stores are of whole lines"
+        );
+        let to = self.address(at, size_of_val(words));
+        // SAFETY: as in `stream`.
+        unsafe { copy::stream_words(to, words) };
+    }
+
     /// The bytes of a range.
     ///
     /// # Safety
@@ -286,6 +301,12 @@ impl Region for MappedRegion {
     fn stream(&mut self, at: u64, bytes: &[u8]) {
         // SAFETY: as in `store`.
         unsafe { self.reservation.stream(at, bytes, &self.stores) };
+    }
+
+    #[inline]
+    fn stream_words(&mut self, at: u64, words: &[u64]) {
+        // SAFETY: as in `store`.
+        unsafe { self.reservation.stream_words(at, words) };
     }
 
     fn flush(&mut self, at: u64, len: usize) {

@@ -1,9 +1,12 @@
 //! Reading: a record by its place, and places by offset, time and epoch.
 
-use crate::format::{Kind, RECORD_HEADER_BYTES, RecordHeader, crc32c, record_bytes};
+use crate::format::{Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, crc32c, record_bytes};
 use crate::region::Region;
 use crate::tables::StreamSlot;
 use crate::wal::{Record, RecordAt, Wal};
+
+/// Records whose headers are on their way while one is looked at, where a segment is walked through.
+const AHEAD: u64 = 16;
 
 impl<R: Region> Wal<R> {
     /// The record at `at`, if it is still one. Which one that is may have changed, where a file was exchanged under the
@@ -18,6 +21,17 @@ impl<R: Region> Wal<R> {
         }
         let block = self.region.bytes(at.address() + RECORD_HEADER_BYTES as u64, bytes);
         Some(Record { header, block }).filter(|record| self.still_sound(record))
+    }
+
+    /// Asks for a header far behind the record of `bytes` bytes at `address`: where it stands if all of them are as long.
+    /// `end` is where the records end.
+    #[inline]
+    pub(crate) fn prefetch_later(&self, address: u64, bytes: u64, end: u64) {
+        let later = address + AHEAD * bytes;
+        if later + LINE < end {
+            self.region.prefetch(later);
+            self.region.prefetch(later + LINE);
+        }
     }
 
     /// The record at `at`, if it is the one of `stream` that begins at `offset`.

@@ -10,7 +10,7 @@ use crate::format::{
 use crate::index::ArenaSize;
 use crate::planted::{Bug, planted};
 use crate::region::Region;
-use crate::scan::{read_header, written_copy};
+use crate::scan::{read_header, wipe_order, written_copy};
 use crate::sealed::SegmentGap;
 use crate::slots::Slots;
 use crate::survey::{Expected, Found, Survey};
@@ -184,6 +184,7 @@ impl<R: Region> Wal<R> {
             shard: Some(config.shard),
             level: Some(region.level()),
             boot_id: config.boot_id,
+            thorough: false,
         };
         let mut survey = Survey::take(&region, slots, expected, &mut |_| {})?;
         if !survey.damages.is_empty() && (!even_damaged || survey.found.is_empty()) {
@@ -315,7 +316,7 @@ impl<R: Region> Wal<R> {
     fn wipe_void(&mut self, found: &[Found]) -> std::io::Result<()> {
         for Found { slot, .. } in found.iter().filter(|found| found.void) {
             let base = self.base(*slot);
-            for copy in SEGMENT_HEADER_AT {
+            for copy in wipe_order(self.region.bytes(base, SEGMENT_DATA_AT as usize)) {
                 self.region.store(base + copy, &[0; SEGMENT_HEADER_BYTES]);
                 // One after the other: two copies that are half wiped would be damage.
                 self.region.sync(base, SEGMENT_DATA_AT as usize)?;
@@ -337,14 +338,15 @@ impl<R: Region> Wal<R> {
     ) -> Result<(), TableFull> {
         while address < end {
             let at = RecordAt::new(address);
-            let Some(record) = self.record(at) else { break };
-            let header = *record.header;
-            let bytes = record_bytes(record.block.len());
-            let nonce = record.block.first_chunk::<16>().copied();
+            // All of it was checked by the scan.
+            let header = RecordHeader::checked(self.region.bytes(address, RECORD_HEADER_BYTES));
+            let Some(header) = header.copied() else { break };
+            let bytes = record_bytes(header.block_bytes.get() as usize);
+            self.prefetch_later(address, bytes, end);
             if let Some(whole) = missing {
                 report.missing.extend(self.missing_before(&header, whole));
             }
-            self.apply_record(&header, nonce, at)?;
+            self.apply_record(&header, at)?;
             if header.kind == Kind::Data as u8 {
                 report.records += 1;
                 report.messages += u64::from(header.count.get());
@@ -370,12 +372,7 @@ impl<R: Region> Wal<R> {
         (from < to).then_some(Missing { stream, from, to })
     }
 
-    fn apply_record(
-        &mut self,
-        header: &RecordHeader,
-        nonce: Option<[u8; 16]>,
-        at: RecordAt,
-    ) -> Result<(), TableFull> {
+    fn apply_record(&mut self, header: &RecordHeader, at: RecordAt) -> Result<(), TableFull> {
         let publisher = header.publisher.get();
         match Kind::from_number(header.kind) {
             Some(Kind::Data) => {
@@ -416,7 +413,9 @@ impl<R: Region> Wal<R> {
                 let incarnation = header.incarnation.get();
                 let newest = self.life(publisher).map_or(0, |life| life.incarnation);
                 if incarnation >= newest {
-                    let life = Life { incarnation, nonce: nonce.unwrap_or_default(), newest: at };
+                    let nonce = self.record(at).and_then(|record| record.block.first_chunk());
+                    let nonce = nonce.copied().unwrap_or_default();
+                    let life = Life { incarnation, nonce, newest: at };
                     self.tables.lives.insert(publisher, life);
                 }
                 Ok(())

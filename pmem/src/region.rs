@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use zerocopy::IntoBytes;
+
 use crate::mapped::Reservation;
 use crate::poison::Poison;
 use crate::sigbus::Guarded;
@@ -109,6 +111,9 @@ impl SharedBytes {
     }
 }
 
+/// Words of a line.
+pub const LINE_WORDS: usize = 8;
+
 /// Counts barriers of a region, from 1; 0 is "none yet".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Barrier(pub u64);
@@ -143,6 +148,14 @@ pub trait Region {
     /// Stores whole 64-byte lines past the cache: `at` and `bytes.len()` are multiples of 64. Needs no
     /// flush, but the barrier; as with [`Region::store`], nothing is stored to again before that.
     fn stream(&mut self, at: u64, bytes: &[u8]);
+
+    /// As [`Region::stream`], of whole lines that were just put together, as little-endian words. In memory they would
+    /// be waited for: a load of a line that was stored in parts takes until those, and all stores before them, have
+    /// left for the cache.
+    fn stream_words(&mut self, at: u64, words: &[u64]) {
+        // The processors that this is for are little-endian.
+        self.stream(at, words.as_bytes());
+    }
 
     /// Writes the lines of a range back towards the medium.
     fn flush(&mut self, at: u64, len: usize);

@@ -5,11 +5,11 @@
 //! written again; then the slot is free.
 
 use crate::format::{
-    Kind, RecordFields, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES,
-    record_bytes,
+    Kind, RecordFields, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_BYTES, record_bytes,
 };
 use crate::planted::{Bug, planted};
 use crate::region::Region;
+use crate::scan::wipe_order;
 use crate::sealed::SegmentGap;
 use crate::tables::StreamSlot;
 use crate::wal::{Record, RecordAt, Segment, TableFull, Wal};
@@ -87,6 +87,11 @@ impl<R: Region> Wal<R> {
             self.drop_older(slot, end, bytes);
             return;
         }
+        self.pop_oldest(slot, bytes);
+    }
+
+    /// Takes a stream's oldest record, of `bytes` bytes, out of the index.
+    fn pop_oldest(&mut self, slot: StreamSlot, bytes: u64) {
         let state = &mut self.tables.streams[slot.0 as usize];
         self.index.pop_front(&mut state.entries);
         state.held_bytes = state.held_bytes.saturating_sub(bytes);
@@ -155,8 +160,10 @@ impl<R: Region> Wal<R> {
                 if !self.covered(written) && !planted_at_wipe(copies) {
                     return;
                 }
-                if let Some(copy) = SEGMENT_HEADER_AT.get(copies) {
-                    let at = u64::from(segment.slot) * self.region.slot_bytes() + copy;
+                let base = self.base(segment.slot);
+                let order = wipe_order(self.region.bytes(base, SEGMENT_DATA_AT as usize));
+                if let Some(copy) = order.get(copies) {
+                    let at = base + copy;
                     self.region.store(at, &[0; SEGMENT_HEADER_BYTES]);
                     if !planted(Bug::WipeNotFlushed) {
                         self.region.flush(at, SEGMENT_HEADER_BYTES);
@@ -217,9 +224,10 @@ impl<R: Region> Wal<R> {
             return None;
         };
         let header = *record.header;
-        let next = address + record_bytes(record.block.len());
+        let bytes = record_bytes(record.block.len());
+        let next = address + bytes;
         self.unreadable = None;
-        self.region.prefetch(next);
+        self.prefetch_later(address, bytes, self.segments[0].end);
         match Kind::from_number(header.kind)? {
             Kind::Data | Kind::StreamState => {
                 if let Some(stream) = self.tables.stream_slot(header.stream.get()) {
@@ -251,7 +259,7 @@ impl<R: Region> Wal<R> {
                 self.drop_older(slot, offset + u64::from(header.count.get()), bytes);
             }
         } else if self.index.front(&state.entries).is_some_and(|(_, front)| front == at.0) {
-            self.drop_oldest(slot);
+            self.pop_oldest(slot, bytes);
         }
     }
 

@@ -1,11 +1,18 @@
 //! What a slot holds: its header, and which of its records are valid. Changes nothing.
 
+use crate::copy::prefetch;
 use crate::format::{
     Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_AT,
     SEGMENT_HEADER_BYTES, SegmentHeader, crc32c, record_bytes,
 };
 use crate::holes::{Hole, Holes};
 use crate::planted::{Bug, planted};
+
+/// Bytes from one look at a free slot to the next, and of each; the first is as long as the way to the second.
+const SAMPLED_EVERY: u64 = 2 << 20;
+const SAMPLE_BYTES: u64 = 64 << 10;
+/// How far ahead of the record that is read memory is asked for: the processor's own stops at the ends of pages.
+const AHEAD_BYTES: usize = 4096;
 
 /// Where reading stands in a segment: what the next record must follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub(crate) struct Gap {
 pub(crate) struct Scan {
     pub(crate) tail: Tail,
     pub(crate) rolled: bool,
+    /// Some records say which holes were accepted.
+    pub(crate) names_holes: bool,
     pub(crate) runs: Vec<Run>,
     pub(crate) gaps: Vec<Gap>,
 }
@@ -112,6 +121,16 @@ pub(crate) fn read_header(front: &[u8]) -> Option<SegmentHeader> {
         .into_iter()
         .filter_map(|copy| SegmentHeader::read(front.get(copy as usize..)?))
         .max_by_key(|header| header.sequence.get())
+}
+
+/// The order in which a segment's header copies are wiped, also when one of them was by now. One that is no header, for
+/// it was never whole, goes first: with the other one half wiped, the segment would look damaged.
+pub(crate) fn wipe_order(front: &[u8]) -> [u64; 2] {
+    let [first, second] = SEGMENT_HEADER_AT;
+    match SegmentHeader::read(&front[second as usize..]) {
+        Some(_) => [first, second],
+        None => [second, first],
+    }
 }
 
 /// True when a header copy holds anything but zeros.
@@ -181,7 +200,8 @@ pub(crate) fn scan(bytes: &[u8], header: &SegmentHeader, holes: &Holes, depth: D
         linked: true,
     };
     let first = Run { start: tail.end, end: tail.end, lsn: tail.lsn };
-    let mut scan = Scan { tail, rolled: false, runs: vec![first], gaps: Vec::new() };
+    let (runs, gaps) = (vec![first], Vec::new());
+    let mut scan = Scan { tail, rolled: false, names_holes: false, runs, gaps };
     let generation = header.generation();
     loop {
         let misfit = scan.walk(bytes, generation);
@@ -220,6 +240,11 @@ impl Scan {
                 time: record.time.get(),
                 linked: true,
             };
+            let ahead = bytes.as_ptr().wrapping_add(self.tail.end as usize + AHEAD_BYTES);
+            (0..record_bytes(record.block_bytes.get() as usize))
+                .step_by(LINE as usize)
+                .for_each(|line| prefetch(ahead.wrapping_add(line as usize)));
+            self.names_holes |= record.kind == Kind::Hole as u8;
             if record.kind == Kind::Roll as u8 {
                 self.rolled = true;
                 return None;
@@ -314,9 +339,73 @@ pub(crate) fn torn(bytes: &[u8], header: &SegmentHeader, end: u64) -> bool {
 
 /// Byte of the first record of `generation` (of any, if none is given) in a slot without a segment header.
 pub(crate) fn headless(bytes: &[u8], generation: Option<u64>) -> Option<u64> {
-    lines(SEGMENT_DATA_AT, bytes).find(|at| {
-        RecordHeader::read(&bytes[*at as usize..]).is_some_and(|record| {
-            generation.is_none_or(|generation| record.generation() == generation)
-        })
+    lines(SEGMENT_DATA_AT, bytes).find(|at| is_of(bytes, *at, generation))
+}
+
+/// Whether there is one, for a start, which has more such slots than it has time for: looks at the beginning, and at
+/// every place behind it where a huge page begins, further than the largest record reaches. It does not see records of
+/// which more than the beginning was lost and less than a huge page is left.
+pub(crate) fn headless_by_samples(bytes: &[u8], generation: Option<u64>) -> bool {
+    (0..bytes.len() as u64).step_by(SAMPLED_EVERY as usize).any(|page| {
+        let (from, to) = match page {
+            // One that begins in its last line too.
+            0 => (SEGMENT_DATA_AT, SAMPLED_EVERY + LINE),
+            page => (page, page + SAMPLE_BYTES),
+        };
+        let sample = &bytes[..bytes.len().min(to as usize)];
+        lines(from, sample).any(|at| is_of(sample, at, generation))
     })
+}
+
+/// True if a record of `generation` (of any, if none is given) begins at byte `at`.
+fn is_of(bytes: &[u8], at: u64, generation: Option<u64>) -> bool {
+    RecordHeader::read(&bytes[at as usize..])
+        .is_some_and(|record| generation.is_none_or(|generation| record.generation() == generation))
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::format::RecordFields;
+
+    /// A slot that holds one record of generation 9, at byte `at`.
+    fn slot_with_a_record(at: usize) -> Vec<u8> {
+        let fields = RecordFields {
+            kind: Kind::Data,
+            local: false,
+            generation: 9,
+            count: 1,
+            block_bytes: 8,
+            epoch: 1,
+            block_crc: 0,
+            lsn: 1,
+            stream: 1,
+            offset: 0,
+            publisher: 1,
+            incarnation: 1,
+            sequence: 1,
+            time: 0,
+        };
+        let mut bytes = vec![0; 6 << 20];
+        bytes[at..at + RECORD_HEADER_BYTES]
+            .copy_from_slice(RecordHeader::new(&fields, 0).as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn samples_find_records_at_the_beginning_and_where_huge_pages_begin() {
+        const HUGE: usize = 2 << 20;
+        for at in [4096, HUGE - 64, HUGE, HUGE + (64 << 10) - 128, 2 * HUGE, 2 * HUGE + 6400] {
+            let bytes = slot_with_a_record(at);
+            assert_eq!(headless(&bytes, Some(9)), Some(at as u64));
+            for (generation, found) in [(Some(9), true), (None, true), (Some(8), false)] {
+                assert_eq!(headless_by_samples(&bytes, generation), found, "at {at}");
+            }
+        }
+        // What they do not see, and only a thorough look does.
+        let bytes = slot_with_a_record(2 * HUGE - 128);
+        assert!(!headless_by_samples(&bytes, Some(9)) && headless(&bytes, Some(9)).is_some());
+    }
 }

@@ -11,7 +11,9 @@ use crate::holes::{Holes, holes_in};
 use crate::planted::{Bug, planted};
 use crate::recovery::RecoveryError;
 use crate::region::Level;
-use crate::scan::{Depth, Scan, headless, read_header, scan, torn, written_copy};
+use crate::scan::{
+    Depth, Scan, headless, headless_by_samples, read_header, scan, torn, written_copy,
+};
 use crate::slots::{Extent, Slots};
 use crate::wal::LogNames;
 
@@ -55,6 +57,8 @@ pub(crate) struct Expected {
     pub(crate) level: Option<Level>,
     /// Id of the running kernel's boot.
     pub(crate) boot_id: [u8; 16],
+    /// Every line of the free slots is looked at, however long that takes.
+    pub(crate) thorough: bool,
 }
 
 impl Survey {
@@ -95,7 +99,7 @@ impl Survey {
         };
         let holes = survey.scan(source, headers, looked)?;
         survey.link(source, &holes)?;
-        survey.look_at_headless(source)?;
+        survey.look_at_headless(source, expected.thorough)?;
         survey.look_at_files(source, slots);
         survey.cut(source)?;
         Ok(survey)
@@ -117,7 +121,7 @@ impl Survey {
                 continue;
             }
             let scan = scan(&bytes, &header, &holes, depth);
-            if header.version.get() > 1 {
+            if scan.names_holes && header.version.get() > 1 {
                 collect_holes(&bytes, &scan, &mut holes);
             }
             let torn = !scan.rolled && torn(&bytes, &header, scan.end());
@@ -225,7 +229,11 @@ impl Survey {
     /// when both copies hold something (writing and wiping touch one at a time), or when there are records of the
     /// segment that would come next (without any segment, of any). After a possible loss the latter slots are
     /// accepted, but used last: what the log comes to again is cleared in them before.
-    fn look_at_headless<S: Slots>(&mut self, source: &S) -> Result<(), RecoveryError> {
+    fn look_at_headless<S: Slots>(
+        &mut self,
+        source: &S,
+        thorough: bool,
+    ) -> Result<(), RecoveryError> {
         let newest = self.found.last();
         if self.possible_loss && newest.is_none() {
             // All begins anew, with a secret that no record was made with.
@@ -242,7 +250,8 @@ impl Survey {
                 // The log is in use, and has gone on in it since.
                 continue;
             }
-            let records = headless(&bytes, next);
+            let here = thorough || self.possible_loss || headless_by_samples(&bytes, next);
+            let records = here.then(|| headless(&bytes, next)).flatten();
             let damaged = SEGMENT_HEADER_AT.into_iter().all(|copy| written_copy(&bytes, copy));
             if !self.possible_loss && (damaged || records.is_some()) {
                 let (at, what) = match records {

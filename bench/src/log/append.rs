@@ -33,8 +33,10 @@ struct Case {
     size: usize,
     burst: u64,
     level: &'static str,
-    /// ns of a record: the log's, medians over the runs.
+    /// ns of a record: the log's, medians over the runs, each with as many records recycled as appended.
     append_ns: f64,
+    /// The same while the log is new and nothing is recycled.
+    first_ns: f64,
     /// The same payload streamed, and the level's own barrier.
     copy_ns: f64,
     /// The same payload streamed, and a store fence (which level `process` does without).
@@ -61,10 +63,11 @@ pub(crate) fn run(args: &WalArgs) -> Result<(), Failure> {
     let mut text = machine(&place);
     let _ = writeln!(
         text,
-        "{:>6} {:>5} | {:>9} {:>9} {:>9} {:>9} ns a record | {:>5} {:>6} | {:>6} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9} ns a burst",
+        "{:>6} {:>5} | {:>9} {:>9} {:>9} {:>9} {:>9} ns a record | {:>5} {:>6} | {:>6} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9} ns a burst",
         "bytes",
         "burst",
         "append",
+        "new",
         "copy",
         "+ fence",
         "pmemlog",
@@ -87,19 +90,19 @@ pub(crate) fn run(args: &WalArgs) -> Result<(), Failure> {
         }
     }
     text.push_str(
-        "append: header, checks, payload, index, recycling; copy: the payload alone, streamed, and the level's barrier; \
+        "append: header, checks, payload, index, recycling; new: before anything is recycled; copy: the payload alone, streamed, and the level's barrier; \
          + fence: and a store fence. Bursts that began a segment are apart.\n",
     );
     tell("wal", &args.log, &place, cases, &text)
 }
 
 fn row(text: &mut String, case: &Case) {
-    let Case { size, burst, append_ns, copy_ns, copy_fence_ns, .. } = case;
+    let Case { size, burst, append_ns, first_ns, copy_ns, copy_fence_ns, .. } = case;
     let pmemlog = case.pmemlog_ns.map_or("-".to_string(), |ns| format!("{ns:.1}"));
     let (times, rolling) = (&case.burst_ns, &case.rolling_ns);
     let _ = writeln!(
         text,
-        "{size:>6} {burst:>5} | {append_ns:>9.1} {copy_ns:>9.1} {copy_fence_ns:>9.1} {pmemlog:>9} {:11} | {:>5.2} {:>6.2} | {:>6.2} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9}",
+        "{size:>6} {burst:>5} | {append_ns:>9.1} {first_ns:>9.1} {copy_ns:>9.1} {copy_fence_ns:>9.1} {pmemlog:>9} {:11} | {:>5.2} {:>6.2} | {:>6.2} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9}",
         "",
         append_ns / copy_ns,
         append_ns / copy_fence_ns,
@@ -132,6 +135,7 @@ fn measure(
     let clock = Clock::new();
     let (mut copies, mut fenced, mut appends, mut others) = (vec![], vec![], vec![], vec![]);
     let (mut times, mut rolling) = (histogram()?, histogram()?);
+    let first_ns = log.fill(&clock, &payload, burst)?;
     // One turn of each warms up.
     for turn in 0..=args.runs {
         let copy = per_record(&clock, records, || bare.run(&payload, records, burst, false));
@@ -168,6 +172,7 @@ fn measure(
         burst,
         level: log.rig.wal.level().name(),
         append_ns,
+        first_ns,
         copy_ns: median(copies),
         copy_fence_ns: median(fenced),
         pmemlog_ns: (!others.is_empty()).then(|| median(others)),
@@ -225,6 +230,22 @@ struct Log {
 impl Log {
     fn new(dir: &Path) -> Result<Log, Failure> {
         Ok(Log { rig: Rig::new(dir, SHAPE)? })
+    }
+
+    /// Appends until one segment is recycled for each that is begun; what a record took before any was.
+    fn fill(&mut self, clock: &Clock, payload: &[u8], burst: u64) -> Result<f64, Failure> {
+        let (mut inside, mut rolling) = (histogram()?, histogram()?);
+        let segments = u64::from(SHAPE.segments);
+        let records = (SHAPE.segment_bytes / 2 / payload.len() as u64 / burst * burst).max(burst);
+        let mut new = Vec::new();
+        while rolling.len() < 2 * segments {
+            let begun = clock.now_ns();
+            self.run(clock, payload, records, burst, &mut inside, &mut rolling)?;
+            if (1..segments / 2).contains(&rolling.len()) {
+                new.push((clock.now_ns() - begun) as f64 / records as f64);
+            }
+        }
+        Ok(median(new))
     }
 
     fn run(

@@ -24,7 +24,8 @@ pub const BATCH: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Entries {
     root: u32,
-    /// The leaf that holds the newest entry.
+    /// The leaves that hold the oldest and the newest entry.
+    first: u32,
     last: u32,
     /// Inner levels above the leaves.
     height: u32,
@@ -34,13 +35,17 @@ pub struct Entries {
 
 impl Entries {
     /// None yet.
-    pub const EMPTY: Entries = Entries { root: NONE, last: NONE, height: 0, head: 0, tail: 0 };
+    pub const EMPTY: Entries =
+        Entries { root: NONE, first: NONE, last: NONE, height: 0, head: 0, tail: 0 };
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.head == self.tail
     }
 }
+
+// Two to a cache line.
+const _: () = assert!(size_of::<Entries>() == 32);
 
 /// The arena of all streams' nodes, and what is done with them.
 pub struct Index {
@@ -98,7 +103,10 @@ impl Index {
     /// The oldest entry: offset and record.
     #[inline]
     pub(crate) fn front(&self, entries: &Entries) -> Option<(u64, u32)> {
-        (!entries.is_empty()).then(|| self.get(entries, entries.head))
+        (!entries.is_empty()).then(|| {
+            let (leaf, place) = (self.arena.leaf(entries.first), (entries.head % LEAF) as usize);
+            (leaf.offset(place), leaf.at(place))
+        })
     }
 
     /// Removes the oldest entry.
@@ -107,7 +115,7 @@ impl Index {
             return;
         }
         let number = entries.head / LEAF;
-        let leaf = self.leaf_of(entries, number);
+        let leaf = self.arena.leaf(entries.first);
         let at = leaf.at((entries.head % LEAF) as usize);
         let left = entries.tail.min((number + 1) * LEAF) - entries.head;
         let again =
@@ -119,6 +127,12 @@ impl Index {
         } else if entries.head.is_multiple_of(LEAF) {
             self.free_path(entries, number, false);
             self.lower(entries);
+            let first = entries.head / LEAF;
+            entries.first = self.node_of(entries, first);
+            if entries.tail > (first + 1) * LEAF {
+                // Where this goes on before long.
+                self.arena.prefetch(self.node_of(entries, first + 1), true);
+            }
         }
     }
 
@@ -209,20 +223,20 @@ impl Index {
         low
     }
 
-    /// The leaf with this number, which must be there.
+    /// Node of the leaf with this number, which must be there.
     #[inline]
-    fn leaf_of(&self, entries: &Entries, number: u64) -> &nodes::Leaf {
+    fn node_of(&self, entries: &Entries, number: u64) -> u32 {
         let mut node = entries.root;
         for level in (0..entries.height).rev() {
             node = self.arena.inner(node).child(child(number, level));
         }
-        self.arena.leaf(node)
+        node
     }
 
     /// Entry `number`, which must be one.
     #[inline]
     pub(crate) fn get(&self, entries: &Entries, number: u64) -> (u64, u32) {
-        let leaf = self.leaf_of(entries, number / LEAF);
+        let leaf = self.arena.leaf(self.node_of(entries, number / LEAF));
         let place = (number % LEAF) as usize;
         (leaf.offset(place), leaf.at(place))
     }
@@ -239,7 +253,7 @@ impl Index {
         let new = self.arena.take_leaf();
         entries.last = new;
         if entries.root == NONE {
-            entries.root = new;
+            (entries.root, entries.first) = (new, new);
             return;
         }
         while number >> (BITS * entries.height) != 0 {

@@ -1,6 +1,6 @@
 //! Nodes of the index and the arena that they come from.
 
-use crate::pages::vec_with_room;
+use crate::pages::vec_in_memory;
 
 /// Entries of a leaf.
 pub(super) const LEAF: u64 = 8;
@@ -28,6 +28,8 @@ pub(super) struct Leaf {
 const _: () = assert!(size_of::<Leaf>() == 64);
 
 impl Leaf {
+    const BLANK: Leaf = Leaf { base: 0, ats: [0; LEAF as usize], deltas: [[0; 3]; LEAF as usize] };
+
     /// Writes an entry. False if its offset is too far from the leaf's first.
     #[inline]
     pub(super) fn set(&mut self, place: usize, offset: u64, at: u32) -> bool {
@@ -129,12 +131,15 @@ impl ArenaSize {
     }
 }
 
-/// All nodes: those in use and lists of the free ones.
+/// All nodes: those in use, lists of those that were given back, and room for those that were never used.
 pub(super) struct Arena {
     leaves: Vec<Leaf>,
     inner: Vec<Inner>,
     first_free_leaf: u32,
     first_free_inner: u32,
+    /// Leaves and inner nodes in all.
+    room: (usize, usize),
+    /// What can still be taken.
     pub(super) free_leaves: usize,
     pub(super) free_inner: usize,
 }
@@ -142,28 +147,23 @@ pub(super) struct Arena {
 impl Arena {
     /// An arena whose memory is there: in huge pages where the system gives them.
     pub(super) fn new(size: ArenaSize) -> Arena {
-        let mut arena = Arena {
-            leaves: vec_with_room(size.leaves),
-            inner: vec_with_room(size.inner),
+        Arena {
+            leaves: vec_in_memory(size.leaves, Leaf::BLANK),
+            inner: vec_in_memory(size.inner, Inner::EMPTY),
             first_free_leaf: NONE,
             first_free_inner: NONE,
-            free_leaves: 0,
-            free_inner: 0,
-        };
-        arena.grow(size.leaves, size.inner);
-        arena
+            room: (size.leaves, size.inner),
+            free_leaves: size.leaves,
+            free_inner: size.inner,
+        }
     }
 
-    /// Adds free nodes; the lowest are used first.
+    /// Adds free nodes.
     pub(super) fn grow(&mut self, leaves: usize, inner: usize) {
-        let first = self.leaves.len() as u32;
-        // A value other than zero makes the allocator touch every page now.
-        let blank = Leaf { base: 1, ats: [1; LEAF as usize], deltas: [[1; 3]; LEAF as usize] };
-        self.leaves.resize(self.leaves.len() + leaves, blank);
-        (first..self.leaves.len() as u32).rev().for_each(|leaf| self.give_leaf(leaf));
-        let first = self.inner.len() as u32;
-        self.inner.resize(self.inner.len() + inner, Inner::EMPTY);
-        (first..self.inner.len() as u32).rev().for_each(|node| self.give_inner(node));
+        self.room = (self.room.0 + leaves, self.room.1 + inner);
+        (self.free_leaves, self.free_inner) = (self.free_leaves + leaves, self.free_inner + inner);
+        self.leaves.reserve(self.free_leaves);
+        self.inner.reserve(self.free_inner);
     }
 
     #[inline]
@@ -200,10 +200,15 @@ impl Arena {
         }
     }
 
+    /// A free leaf; there must be one.
     pub(super) fn take_leaf(&mut self) -> u32 {
-        let leaf = self.first_free_leaf;
-        self.first_free_leaf = self.leaves[leaf as usize].ats[0];
         self.free_leaves -= 1;
+        let leaf = self.first_free_leaf;
+        if leaf == NONE {
+            self.leaves.push(Leaf::BLANK);
+            return self.leaves.len() as u32 - 1;
+        }
+        self.first_free_leaf = self.leaves[leaf as usize].ats[0];
         leaf
     }
 
@@ -213,10 +218,15 @@ impl Arena {
         self.free_leaves += 1;
     }
 
+    /// A free inner node, empty; there must be one.
     pub(super) fn take_inner(&mut self) -> u32 {
-        let node = self.first_free_inner;
-        self.first_free_inner = self.inner[node as usize].children[0];
         self.free_inner -= 1;
+        let node = self.first_free_inner;
+        if node == NONE {
+            self.inner.push(Inner::EMPTY);
+            return self.inner.len() as u32 - 1;
+        }
+        self.first_free_inner = self.inner[node as usize].children[0];
         self.inner[node as usize] = Inner::EMPTY;
         node
     }
@@ -229,6 +239,6 @@ impl Arena {
 
     /// Leaves and inner nodes in use.
     pub(super) fn nodes_out(&self) -> (usize, usize) {
-        (self.leaves.len() - self.free_leaves, self.inner.len() - self.free_inner)
+        (self.room.0 - self.free_leaves, self.room.1 - self.free_inner)
     }
 }

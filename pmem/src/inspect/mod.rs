@@ -230,7 +230,7 @@ fn look<S: Slots>(
     boot_id: [u8; 16],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<LogReport, RecoveryError> {
-    let expected = Expected { shard: None, level: None, boot_id };
+    let expected = Expected { shard: None, level: None, boot_id, thorough: true };
     let total = 2 * slots.len();
     let mut looked = 0;
     let survey = Survey::take(source, slots, expected, &mut |_| {

@@ -223,6 +223,13 @@ impl Region for StagedRegion {
         unsafe { self.memory.stream(at, bytes, &self.stores) };
     }
 
+    #[inline]
+    fn stream_words(&mut self, at: u64, words: &[u64]) {
+        self.note(at, size_of_val(words));
+        // SAFETY: as in `store`.
+        unsafe { self.memory.stream_words(at, words) };
+    }
+
     fn flush(&mut self, _: u64, _: usize) {
         // The sync thread reads through the cache.
     }
