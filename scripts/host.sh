@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-tools="$repo/target/tools"
+# Shared by all clones: they take minutes to build.
+tools="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/memorystreamer/tools"
 export PATH="$tools/bin:$PATH"
 
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
@@ -27,9 +28,9 @@ need_packages() {
         die "apt-get failed, see target/apt.log"
 }
 
-# Installs a cargo tool of a given version into target/tools unless one is on the PATH.
+# Installs a cargo tool of a given version into $tools unless that one is on the PATH.
 need_cargo_tool() {
-    command -v "$1" >/dev/null && return
+    case "$(cargo "${1#cargo-}" --version 2>/dev/null)" in *" $2") return ;; esac
     echo "installing $1 $2"
     cargo install --quiet --locked --root "$tools" --version "$2" "$1"
 }
