@@ -387,6 +387,10 @@ impl History {
         }
         durable::acknowledged(format_args!("{content}"), end, known.visible)?;
         known.promised = known.promised.max(end);
+        // A client that stood still may hear after a reboot what was said before it, of what was recycled meanwhile.
+        if any_life && last < known.earliest {
+            return Ok(());
+        }
         if let Some(known) = self.publishers.get_mut(&content.actor) {
             let acknowledged = known.acknowledged.entry(stream).or_default();
             *acknowledged = content.serial.max(*acknowledged);

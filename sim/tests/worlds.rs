@@ -38,9 +38,10 @@ fn three_hundred_worlds_with_all_faults() {
 /// of its own in the crate that was wrong, which `docs/simulation.md` names, or was a mistake of the simulator.
 #[test]
 fn worlds_that_failed_before() {
-    for seed in
-        [29, 189, 199, 229, 430, 489, 780, 807, 948, 1313, 1437, 1545, 2976, 3197, 7573, 8826]
-    {
+    for seed in [
+        29, 189, 199, 229, 430, 489, 780, 807, 948, 1313, 1437, 1545, 2976, 3197, 7573, 8826,
+        9004299,
+    ] {
         play(Run::new(seed));
     }
     play(Run { steps: 3_000, ..Run::new(20_191) });
