@@ -3,7 +3,7 @@
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Shared by all clones: they take minutes to build.
-tools="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/memorystreamer/tools"
+tools="${XDG_CACHE_HOME:-$HOME/.cache}/memorystreamer/tools"
 export PATH="$tools/bin:$PATH"
 
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }

@@ -26,6 +26,13 @@ fn long_histories() {
     assert!(single || sum.images > 10_000 && sum.acknowledged > 1000, "too few: {sum:?}");
 }
 
+/// Crashed between the two copies of a header, later in the middle of wiping them: the log looked damaged.
+#[test]
+fn a_segment_whose_second_header_copy_was_never_whole_is_recycled_over_a_crash() {
+    let (_, outcome) = World::of(110).play();
+    outcome.unwrap_or_else(|what| panic!("{what}"));
+}
+
 #[test]
 fn reboots_of_a_process_log() {
     let mut sum = reboots::Reboots::default();
