@@ -151,6 +151,8 @@ impl Budget {
         let log_bytes = u64::from(config.wal.segments) * config.wal.segment_bytes;
         let index = limits.log_tables().index_bytes(config.wal.segments, config.wal.segment_bytes);
         let footers = TableLimits::footer_bytes(index, config.wal.segment_bytes);
+        let notes =
+            limits.log_tables().holdings_bytes(config.wal.segments, config.wal.segment_bytes);
         for (number, shard) in config.shards.iter().enumerate() {
             for port in shard.ports.iter().map(|port| &config.ports[*port]) {
                 if !matches!(port.driver, Driver::Dpdk(_)) {
@@ -160,6 +162,7 @@ impl Budget {
             }
             add(format!("shard {number}: sessions and tables"), tables);
             add(format!("shard {number}: index of the log"), index);
+            add(format!("shard {number}: notes on who has what in which segment"), notes);
             let buffers = (config.cold.read_buffers * config.cold.read_buffer_bytes) as u64;
             add(format!("shard {number}: buffers of cold segments"), buffers);
             add(format!("shard {number}: footers of what has no room in the index"), footers);

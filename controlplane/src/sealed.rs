@@ -157,8 +157,8 @@ mod tests {
             ready_segments: 1,
             time_ns: 0,
         };
-        let slots: Vec<u32> = (0..8).collect();
-        let mut region = SimRegion::new(8, 64 * 1024, 0);
+        let slots: Vec<u32> = (0..10).collect();
+        let mut region = SimRegion::new(10, 64 * 1024, 0);
         for _ in 0..3 {
             let (wal, _) = Wal::open(region, &slots, config).expect("sound");
             region = wal.into_region().after_kill();

@@ -11,10 +11,10 @@ use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::Wal;
 use mstream_wire::{Code, NO_HANDLE, Skip};
 
-const MESSAGES: u64 = 1000;
+const MESSAGES: u64 = 800;
 const LOST: u64 = 400;
 
-/// A log with a thousand messages of which one is damaged, and a moment.
+/// A log with many messages of which one is damaged, and a moment.
 fn damaged() -> (SimRegion, Now) {
     let (mut world, mut publisher, _) = pair();
     let handle = publisher.streams[0].handle.get();

@@ -87,6 +87,8 @@ pub fn accept_loss<R: Region>(
         first_lsn: wal.lsn,
         next_lsn: wal.lsn,
         lent: false,
+        holdings: 0,
+        is_noted: false,
     });
     let mut holes: Vec<Hole> = survey.damages.iter().filter_map(hole).collect();
     if skipped {

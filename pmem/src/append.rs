@@ -3,6 +3,7 @@
 
 use zerocopy::IntoBytes;
 
+use crate::copy::words_of;
 use crate::format::{
     Kind, LINE, RECORD_HEADER_BYTES, ROLL_BYTES, ROLLED, RecordFields, RecordHeader,
     SEGMENT_DATA_AT, SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader, crc32c,
@@ -27,6 +28,8 @@ impl<R: Region> Wal<R> {
             }
             return Err(refusal.unwrap_or(AppendError::Full));
         }
+        // Before anything is gathered that would have to be kept meanwhile.
+        self.make_room(record_bytes(data.block.len()), false)?;
         let stream = &self.tables.streams[data.stream.0 as usize];
         let publication = &self.tables.publications[data.publication.0 as usize];
         let offset = stream.next_offset;
@@ -46,17 +49,18 @@ impl<R: Region> Wal<R> {
             sequence: publication.sequence + 1,
             time: data.time_ns,
         };
-        let at = self.append(fields, data.block)?;
+        let at = self.write(fields, data.block);
         let stream = &mut self.tables.streams[data.stream.0 as usize];
-        self.index.push(&mut stream.entries, offset, at.0);
+        self.index.push(&mut stream.entries, offset, at.line());
         stream.next_offset += u64::from(data.count);
-        stream.held_bytes += record_bytes(data.block.len());
+        stream.appended_bytes += record_bytes(data.block.len());
         stream.newest = Some(at);
         let publication = &mut self.tables.publications[data.publication.0 as usize];
         publication.sequence += u64::from(data.count);
         publication.offset = stream.next_offset;
         publication.incarnation = data.incarnation;
         publication.newest = Some(at);
+        self.hold_data(data.stream, data.publication);
         Ok(Appended { lsn: self.lsn - 1, offset, at })
     }
 
@@ -80,6 +84,7 @@ impl<R: Region> Wal<R> {
         };
         let at = self.append(fields, nonce)?;
         self.tables.lives.insert(publisher, Life { incarnation, nonce: *nonce, newest: at });
+        self.hold_life(publisher);
         Ok(Appended { lsn: self.lsn - 1, offset: 0, at })
     }
 
@@ -110,17 +115,22 @@ impl<R: Region> Wal<R> {
         self.poison.map(AppendError::Poisoned).or(fault)
     }
 
-    /// Makes room, then writes a record.
-    #[inline(always)]
+    /// Makes room, then writes a record. Its lsn is that of the record written next.
     pub(crate) fn append(
         &mut self,
         fields: RecordFields,
         block: &[u8],
     ) -> Result<RecordAt, AppendError> {
+        self.make_room(record_bytes(block.len()), fields.local)?;
+        Ok(self.write(fields, block))
+    }
+
+    /// Makes room for a record of `bytes` bytes: behind this there is some.
+    #[inline(always)]
+    fn make_room(&mut self, bytes: u64, local: bool) -> Result<(), AppendError> {
         if let Some(poison) = self.poison {
             return Err(AppendError::Poisoned(poison));
         }
-        let bytes = record_bytes(block.len());
         if bytes > self.record_limit {
             return Err(AppendError::TooLarge { bytes, limit: self.record_limit });
         }
@@ -134,11 +144,11 @@ impl<R: Region> Wal<R> {
             }
         }
         let rolls = self.tail + bytes + ROLL_BYTES > self.segment_end;
-        if !self.has_room(fields.local, rolls) {
+        if !self.has_room(local, rolls) {
             if let Some(refusal) = self.refuses() {
                 return Err(refusal);
             }
-            if !fields.local {
+            if !local {
                 self.starve();
             }
             return Err(AppendError::Full);
@@ -146,7 +156,7 @@ impl<R: Region> Wal<R> {
         if rolls && !self.roll() {
             return Err(AppendError::Window);
         }
-        Ok(self.write(fields, block))
+        Ok(())
     }
 
     /// True if free segments allow a record; when it `rolls`, one is taken. Data neither begins a segment of the
@@ -174,27 +184,28 @@ impl<R: Region> Wal<R> {
         RecordAt::new(at)
     }
 
-    /// Streams header, block and padding as whole lines, each once; the header's chain.
+    /// Streams header, block and padding as whole lines, each once; the header's chain. A long block's first part goes ahead
+    /// of the header: stores wait in one queue in order, and what is computed meanwhile would wait behind lines that
+    /// all come together.
     #[inline(always)]
     fn write_lines(&mut self, at: u64, fields: &RecordFields, block: &[u8]) -> u32 {
         const SHARED: usize = 2 * LINE as usize - RECORD_HEADER_BYTES;
+        let rest = block.get(SHARED..).unwrap_or_default();
+        let rest_at = at + 2 * LINE;
+        let ahead = rest.len() / 2 & !(LINE as usize - 1);
+        if ahead > 0 {
+            self.region.stream(rest_at, &rest[..ahead]);
+        }
         let mut header = [0; RECORD_HEADER_BYTES / size_of::<u64>()];
         let chain = RecordHeader::write(fields, self.chain, &mut header);
-        let shared: [u64; SHARED / size_of::<u64>()] = words_at(block, 0);
+        let shared: [u64; SHARED / size_of::<u64>()] = words_of(block);
         let mut first = [0; 2 * LINE_WORDS];
         let (with_header, with_block) = first.split_at_mut(header.len());
         with_header.copy_from_slice(&header);
         with_block.copy_from_slice(&shared);
         self.region.stream_words(at, &first);
-        let rest = block.get(SHARED..).unwrap_or_default();
-        let whole = rest.len() - rest.len() % LINE as usize;
-        let rest_at = at + 2 * LINE;
-        if whole > 0 {
-            self.region.stream(rest_at, &rest[..whole]);
-        }
-        if whole < rest.len() {
-            let last: [u64; LINE_WORDS] = words_at(rest, whole);
-            self.region.stream_words(rest_at + whole as u64, &last);
+        if ahead < rest.len() {
+            self.region.stream(rest_at + ahead as u64, &rest[ahead..]);
         }
         chain
     }
@@ -280,16 +291,19 @@ impl<R: Region> Wal<R> {
         self.segment_end = base + self.region.slot_bytes();
         let sequence = header.sequence.get();
         let (first_lsn, next_lsn) = (self.lsn, self.lsn);
-        let end = self.tail;
-        let (generation, lent) = (self.generation, false);
+        if let Some(before) = self.segments.back_mut() {
+            before.is_noted &= self.holdings.are_complete();
+        }
         self.segments.push_back(Segment {
             slot,
             sequence,
-            generation,
-            end,
+            generation: self.generation,
+            end: self.tail,
             first_lsn,
             next_lsn,
-            lent,
+            lent: false,
+            holdings: self.holdings.begin(),
+            is_noted: true,
         });
         self.sealed_below = sequence;
         self.lends = self.segments.len() > 1;
@@ -371,17 +385,4 @@ fn planted_at_roll(copies: usize) -> bool {
         1 => planted(Bug::HeaderCopiesTogether) || planted(Bug::RecordsBeforeHeader),
         _ => planted(Bug::RecordsBeforeHeader),
     }
-}
-
-/// The bytes from `at` on as little-endian words, zeros behind the last.
-#[inline(always)]
-fn words_at<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
-    std::array::from_fn(|number| {
-        let bytes = bytes.get(at + number * size_of::<u64>()..).unwrap_or_default();
-        match bytes.first_chunk() {
-            Some(word) => u64::from_le_bytes(*word),
-            // Byte by byte in a register: a load of what was stored in parts would wait for all stores before.
-            None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-        }
-    })
 }

@@ -3,8 +3,8 @@
 use std::arch::asm;
 use std::arch::x86_64::{
     __cpuid_count, __m128i, __m256i, __m512i, _MM_HINT_T0, _mm_clflush, _mm_loadu_si128,
-    _mm_prefetch, _mm_sfence, _mm_stream_si64, _mm_stream_si128, _mm256_loadu_si256,
-    _mm256_stream_si256, _mm512_loadu_si512, _mm512_stream_si512,
+    _mm_prefetch, _mm_sfence, _mm_stream_si128, _mm256_loadu_si256, _mm256_stream_si256,
+    _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_stream_si512,
 };
 
 const LINE: usize = 64;
@@ -26,7 +26,7 @@ pub(crate) struct Stores {
 
 impl Stores {
     pub(crate) fn detect() -> Stores {
-        let stream: unsafe fn(*mut u8, *const u8, usize) = if is_x86_feature_detected!("avx512f") {
+        let stream: unsafe fn(*mut u8, *const u8, usize) = if is_x86_feature_detected!("avx512bw") {
             stream_avx512
         } else if is_x86_feature_detected!("avx2") {
             stream_avx2
@@ -45,11 +45,11 @@ impl Stores {
         Stores { stream, write_back }
     }
 
-    /// Copies whole lines past the cache.
+    /// Copies bytes past the cache, and zeros up to the end of the last line.
     ///
     /// # Safety
-    /// `to` is aligned to 64 bytes and valid for writes of `len` bytes, `from` for reads; they do not
-    /// overlap; `len` is a multiple of 64.
+    /// `to` is aligned to 64 bytes and valid for writes of `len` bytes and those up to the next multiple of 64, `from` for
+    /// reads of `len` bytes; they do not overlap.
     #[inline]
     pub(crate) unsafe fn stream(&self, to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: the caller's promise is the callee's; the features were detected.
@@ -93,10 +93,50 @@ impl Stores {
 /// `to` is aligned to 64 bytes and valid for writes of all words, which are those of whole lines.
 #[inline(always)]
 pub(crate) unsafe fn stream_words(to: *mut u8, words: &[u64]) {
-    for (number, word) in words.iter().enumerate() {
-        // SAFETY: one of the words, aligned to 8; SSE2 is part of x86-64.
-        unsafe { _mm_stream_si64(to.cast::<i64>().add(number), word.cast_signed()) };
+    for (number, words) in words.as_chunks().0.iter().enumerate() {
+        // SAFETY: the line is valid for writes (caller).
+        unsafe { stream_line(to.wrapping_add(LINE * number), words) };
     }
+}
+
+/// Writes a line. As one block, for the compiler's own function takes each word's address in a register; eight stores, for
+/// putting the line together in a vector register takes longer.
+///
+/// # Safety
+/// As [`stream_words`].
+#[inline(always)]
+unsafe fn stream_line(to: *mut u8, words: &[u64; 8]) {
+    let [a, b, c, d, e, f, g, h] = *words;
+    // SAFETY: the line is valid for writes (caller); SSE2 is part of x86-64.
+    unsafe {
+        asm!(
+            "movnti [{to}], {a}",
+            "movnti [{to} + 8], {b}",
+            "movnti [{to} + 16], {c}",
+            "movnti [{to} + 24], {d}",
+            "movnti [{to} + 32], {e}",
+            "movnti [{to} + 40], {f}",
+            "movnti [{to} + 48], {g}",
+            "movnti [{to} + 56], {h}",
+            to = in(reg) to, a = in(reg) a, b = in(reg) b, c = in(reg) c, d = in(reg) d,
+            e = in(reg) e, f = in(reg) f, g = in(reg) g, h = in(reg) h,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// The first bytes as little-endian words, zeros behind the last.
+#[inline(always)]
+pub(crate) fn words_of<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let bytes = bytes.get(..N * size_of::<u64>()).unwrap_or(bytes);
+    let (whole, rest) = bytes.as_chunks();
+    // Byte by byte in a register: a load of what was stored in parts would wait for all stores before.
+    let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    std::array::from_fn(|number| match whole.get(number) {
+        Some(word) => u64::from_le_bytes(*word),
+        None if number == whole.len() => last,
+        None => 0,
+    })
 }
 
 /// Asks for the line at `at`.
@@ -112,17 +152,25 @@ pub(crate) fn under_hypervisor() -> bool {
 }
 
 /// # Safety
-/// As [`Stores::stream`], and the processor has AVX-512F.
-#[target_feature(enable = "avx512f")]
+/// As [`Stores::stream`], and the processor has AVX-512BW.
+#[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn stream_avx512(to: *mut u8, from: *const u8, len: usize) {
     let mut at = 0;
-    while at < len {
-        // SAFETY: `at` + 64 <= len, so both sides are in range; `to` + `at` is aligned to 64.
+    while at + LINE <= len {
+        // SAFETY: both sides are in range; `to` + `at` is aligned to 64.
         unsafe {
             let line = _mm512_loadu_si512(from.add(at).cast::<__m512i>());
             _mm512_stream_si512(to.add(at).cast::<__m512i>(), line);
         }
         at += LINE;
+    }
+    if at < len {
+        let rest = (1 << (len - at)) - 1;
+        // SAFETY: bytes that the mask leaves out are not read; the line is in range and aligned to 64.
+        unsafe {
+            let line = _mm512_maskz_loadu_epi8(rest, from.add(at).cast::<i8>());
+            _mm512_stream_si512(to.add(at).cast::<__m512i>(), line);
+        }
     }
 }
 
@@ -131,8 +179,8 @@ unsafe fn stream_avx512(to: *mut u8, from: *const u8, len: usize) {
 #[target_feature(enable = "avx2")]
 unsafe fn stream_avx2(to: *mut u8, from: *const u8, len: usize) {
     let mut at = 0;
-    while at < len {
-        // SAFETY: `at` + 64 <= len, so both sides are in range; `to` + `at` is aligned to 64.
+    while at + LINE <= len {
+        // SAFETY: both sides are in range; `to` + `at` is aligned to 64.
         unsafe {
             for half in [at, at + 32] {
                 let bytes = _mm256_loadu_si256(from.add(half).cast::<__m256i>());
@@ -141,14 +189,16 @@ unsafe fn stream_avx2(to: *mut u8, from: *const u8, len: usize) {
         }
         at += LINE;
     }
+    // SAFETY: as above.
+    unsafe { stream_rest(to.add(at), from.add(at), len - at) };
 }
 
 /// # Safety
 /// As [`Stores::stream`].
 unsafe fn stream_sse2(to: *mut u8, from: *const u8, len: usize) {
     let mut at = 0;
-    while at < len {
-        // SAFETY: `at` + 64 <= len, so both sides are in range; `to` + `at` is aligned to 64.
+    while at + LINE <= len {
+        // SAFETY: both sides are in range; `to` + `at` is aligned to 64.
         unsafe {
             for quarter in [at, at + 16, at + 32, at + 48] {
                 let bytes = _mm_loadu_si128(from.add(quarter).cast::<__m128i>());
@@ -156,6 +206,19 @@ unsafe fn stream_sse2(to: *mut u8, from: *const u8, len: usize) {
             }
         }
         at += LINE;
+    }
+    // SAFETY: as above.
+    unsafe { stream_rest(to.add(at), from.add(at), len - at) };
+}
+
+/// A last line that is not whole, if there is one.
+///
+/// # Safety
+/// As [`Stores::stream`]; less than a line.
+unsafe fn stream_rest(to: *mut u8, from: *const u8, len: usize) {
+    if len > 0 {
+        // SAFETY: valid for reads and writes (caller).
+        unsafe { stream_line(to, &words_of(std::slice::from_raw_parts(from, len))) };
     }
 }
 
@@ -173,11 +236,12 @@ mod tests {
         if is_x86_feature_detected!("avx2") {
             ways.push(stream_avx2);
         }
-        if is_x86_feature_detected!("avx512f") {
+        if is_x86_feature_detected!("avx512bw") {
             ways.push(stream_avx512);
         }
         for way in ways {
-            for (start, len) in [(0, 64), (3, 640), (17, 128), (5, 0)] {
+            for (start, len) in [(0, 64), (3, 640), (17, 128), (5, 0), (1, 63), (9, 129), (2, 168)]
+            {
                 let mut to = Lines([0; 640]);
                 // SAFETY: `Lines` is aligned, both sides are long enough, the feature was detected.
                 unsafe { way(to.0.as_mut_ptr(), from[start..].as_ptr(), len) };

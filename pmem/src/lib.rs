@@ -19,6 +19,7 @@ mod dir_error;
 mod fault;
 pub mod footer;
 pub mod format;
+mod holdings;
 mod holes;
 pub mod index;
 pub mod inspect;

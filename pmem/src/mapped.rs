@@ -155,17 +155,14 @@ impl Reservation {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 
-    /// Copies whole lines to byte `at` past the cache.
+    /// Copies bytes to byte `at` past the cache, and zeros up to the end of the last line.
     ///
     /// # Safety
     /// As [`Reservation::store`]; `stores` are this processor's.
     #[inline]
     pub(crate) unsafe fn stream(&self, at: u64, bytes: &[u8], stores: &Stores) {
-        assert!(
-            at.is_multiple_of(64) && bytes.len().is_multiple_of(64),
-            "streaming stores are of whole lines"
-        );
-        let to = self.address(at, bytes.len());
+        assert!(at.is_multiple_of(64), "streaming stores are of whole lines");
+        let to = self.address(at, bytes.len().next_multiple_of(64));
         // SAFETY: as in `store`; the base is aligned to 2 MiB, so `to` is aligned to 64.
         unsafe { stores.stream(to, bytes.as_ptr(), bytes.len()) };
     }

@@ -338,7 +338,7 @@ impl<R: Region> Wal<R> {
         }
         let state = &mut self.tables.streams[stream.0 as usize];
         state.earliest_offset = next;
-        state.held_bytes = state.held_bytes.saturating_sub(bytes);
+        state.release(bytes);
     }
 
     /// Where a place of a footer is.
@@ -437,11 +437,9 @@ impl<R: Region> Wal<R> {
     /// Takes a stream's first entry out of the index, if it is that of a record inside.
     fn drop_indexed(&mut self, stream: u64, inside: &std::ops::Range<u64>) -> bool {
         let Some(slot) = self.tables.stream_slot(stream) else { return false };
-        let state = &mut self.tables.streams[slot.0 as usize];
-        let front = self.index.front(&state.entries);
-        let here = front.is_some_and(|(_, at)| inside.contains(&RecordAt(at).address()));
+        let here = self.is_front_inside(slot, inside);
         if here {
-            self.index.pop_front(&mut state.entries);
+            self.index.pop_front(&mut self.tables.streams[slot.0 as usize].entries);
         }
         here
     }

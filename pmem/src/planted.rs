@@ -62,6 +62,8 @@ mstream_planted::bugs! {
     StreamNotRestated,
     /// A recycled segment's publisher sequences are not written again.
     SequenceNotRestated,
+    /// That a segment has records of a publisher is noted only where it is the first to have any of the stream.
+    PublicationNotNoted,
     /// A recycled segment's publisher lives are not written again.
     LifeNotRestated,
     /// A sync thread's round is complete when all is written.

@@ -82,7 +82,7 @@ impl<R: Region> Wal<R> {
             return self.place_older(stream, offset, hint);
         };
         let (first, at) = self.index.entry(&state.entries, number)?;
-        Some((number, first, RecordAt(at)))
+        Some((number, first, RecordAt::of_line(at)))
     }
 
     /// Offset of the stream's first message that was stored at or after `time` (ns since 1970).
@@ -103,14 +103,14 @@ impl<R: Region> Wal<R> {
     ) -> Option<u64> {
         let state = &self.tables.streams[stream.0 as usize];
         let here = |(offset, at)| {
-            let record = self.record_of(stream, offset, RecordAt(at));
+            let record = self.record_of(stream, offset, RecordAt::of_line(at));
             record.is_some_and(|record| from_here(record.header))
         };
         if self.has_older(state) && self.index.front(&state.entries).is_none_or(here) {
             return self.first_older_where(state, &from_here);
         }
         let number = self.index.partition(&state.entries, |offset, at| {
-            let record = self.record_of(stream, offset, RecordAt(at));
+            let record = self.record_of(stream, offset, RecordAt::of_line(at));
             record.is_some_and(|record| !from_here(record.header))
         });
         self.index.entry(&state.entries, number).map(|(offset, _)| offset)

@@ -271,16 +271,16 @@ impl<R: Region> Wal<R> {
             // What was opened at a start may make lsns of the older ones void.
             before.next_lsn = before.next_lsn.min(first_lsn);
         }
-        let next_lsn = self.lsn;
-        let (generation, lent) = (found.header.generation(), false);
         self.segments.push_back(Segment {
             slot,
             sequence,
-            generation,
+            generation: found.header.generation(),
             end,
             first_lsn,
-            next_lsn,
-            lent,
+            next_lsn: self.lsn,
+            lent: false,
+            holdings: 0,
+            is_noted: false,
         });
         Ok(())
     }
@@ -384,8 +384,8 @@ impl<R: Region> Wal<R> {
                 }
                 self.older.jumps |= !state.entries.is_empty() && offset != state.next_offset;
                 self.index.make_room();
-                self.index.push(&mut state.entries, offset, at.0);
-                state.held_bytes += record_bytes(header.block_bytes.get() as usize);
+                self.index.push(&mut state.entries, offset, at.line());
+                state.appended_bytes += record_bytes(header.block_bytes.get() as usize);
                 state.next_offset = offset + u64::from(header.count.get());
                 state.newest = Some(at);
                 let behind = state.next_offset;

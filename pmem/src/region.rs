@@ -145,8 +145,8 @@ pub trait Region {
     /// on their way to the medium.
     fn store(&mut self, at: u64, bytes: &[u8]);
 
-    /// Stores whole 64-byte lines past the cache: `at` and `bytes.len()` are multiples of 64. Needs no
-    /// flush, but the barrier; as with [`Region::store`], nothing is stored to again before that.
+    /// Stores whole 64-byte lines past the cache: `at` is a multiple of 64, zeros follow the bytes up to the end of the last
+    /// line. Needs no flush, but the barrier; as with [`Region::store`], nothing is stored to again before that.
     fn stream(&mut self, at: u64, bytes: &[u8]);
 
     /// As [`Region::stream`], of whole lines that were just put together, as little-endian words. In memory they would

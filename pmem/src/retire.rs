@@ -1,8 +1,10 @@
 //! Giving up what is not needed any more: streams that were deleted, records that a stream no longer keeps, and
 //! segments.
 //!
-//! Recycling: the oldest segment's records are looked at a few at a time; what is still needed of them is
-//! written again; then the slot is free.
+//! Recycling: what the oldest segment holds is looked at a few pieces at a time, in the notes on it ([`crate::holdings`])
+//! or, where there are none, record by record; what is still needed is written again; then the slot is free.
+
+use std::ops::Range;
 
 use crate::format::{
     Kind, RecordFields, RecordHeader, SEGMENT_DATA_AT, SEGMENT_HEADER_BYTES, record_bytes,
@@ -24,6 +26,9 @@ pub(crate) enum Retire {
     Idle,
     /// The next record to look at.
     Walking(u64),
+    /// The next entry to look at; what the segment is the newest of was written again, and its stream's records count as
+    /// released, when it was `begun`.
+    Noted { next: u64, begun: bool },
     /// This many copies of the old header were wiped. The first `written` bytes of the log must be behind a
     /// completed barrier before the next step: what was written again before the first copy is wiped, and
     /// each wiped copy before what comes after it, so that no crash leaves two copies that do not fit.
@@ -75,7 +80,7 @@ impl<R: Region> Wal<R> {
             return Some((offset, self.record_of(slot, offset, at)?));
         }
         let (offset, at) = self.index.front(&state.entries)?;
-        Some((offset, self.record_of(slot, offset, RecordAt(at))?))
+        Some((offset, self.record_of(slot, offset, RecordAt::of_line(at))?))
     }
 
     /// Lets a stream's oldest record go: its messages are not held any more. Its space comes back when its segment
@@ -87,14 +92,16 @@ impl<R: Region> Wal<R> {
             self.drop_older(slot, end, bytes);
             return;
         }
-        self.pop_oldest(slot, bytes);
+        // What is being recycled was released by now.
+        let recycled = self.is_letting_go_of(slot);
+        self.pop_oldest(slot, if recycled { 0 } else { bytes });
     }
 
-    /// Takes a stream's oldest record, of `bytes` bytes, out of the index.
+    /// Takes a stream's oldest record out of the index, and releases `bytes` bytes.
     fn pop_oldest(&mut self, slot: StreamSlot, bytes: u64) {
         let state = &mut self.tables.streams[slot.0 as usize];
         self.index.pop_front(&mut state.entries);
-        state.held_bytes = state.held_bytes.saturating_sub(bytes);
+        state.release(bytes);
         state.earliest_offset =
             self.index.front(&state.entries).map_or(state.next_offset, |(offset, _)| offset);
     }
@@ -117,9 +124,11 @@ impl<R: Region> Wal<R> {
             {
                 return;
             }
-            let slot = self.segments[0].slot;
-            self.retire =
-                Retire::Walking(u64::from(slot) * self.region.slot_bytes() + SEGMENT_DATA_AT);
+            let oldest = &self.segments[0];
+            self.retire = match oldest.is_noted && self.older.segments() == 0 {
+                true => Retire::Noted { next: oldest.holdings, begun: false },
+                false => Retire::Walking(self.base(oldest.slot) + SEGMENT_DATA_AT),
+            };
         }
         self.retire_step(records);
     }
@@ -154,6 +163,7 @@ impl<R: Region> Wal<R> {
                 }
                 self.retire = Retire::Walking(address);
             }
+            Retire::Noted { next, begun } => self.retire_noted(next, begun, records),
             Retire::Wiping { copies, written } => {
                 self.barrier();
                 self.persisted();
@@ -173,6 +183,7 @@ impl<R: Region> Wal<R> {
                     self.retire = Retire::Wiping { copies: copies + 1, written: self.written };
                 } else {
                     self.segments.pop_front();
+                    self.holdings.release(self.segments[0].holdings);
                     self.older.pop();
                     self.ready.push_back(segment.slot);
                     self.retire = Retire::Idle;
@@ -226,17 +237,18 @@ impl<R: Region> Wal<R> {
         let header = *record.header;
         let bytes = record_bytes(record.block.len());
         let next = address + bytes;
+        let inside = address..next;
         self.unreadable = None;
         self.prefetch_later(address, bytes, self.segments[0].end);
         match Kind::from_number(header.kind)? {
             Kind::Data | Kind::StreamState => {
                 if let Some(stream) = self.tables.stream_slot(header.stream.get()) {
-                    self.restate_publication(header.publisher.get(), stream, at)?;
-                    self.restate_stream(stream, at)?;
-                    self.drop_front(stream, at, &header, next - address);
+                    self.restate_publication(header.publisher.get(), stream, &inside)?;
+                    self.restate_stream(stream, &inside)?;
+                    self.drop_front(stream, at, &header, bytes);
                 }
             }
-            Kind::PublisherState => self.restate_life(header.publisher.get(), at)?,
+            Kind::PublisherState => self.restate_life(header.publisher.get(), &inside)?,
             Kind::Abort | Kind::EpochStart | Kind::Roll | Kind::Pad | Kind::Hint | Kind::Hole => {}
         }
         Some(next)
@@ -258,14 +270,15 @@ impl<R: Region> Wal<R> {
             if header.kind == Kind::Data as u8 && offset == state.earliest_offset {
                 self.drop_older(slot, offset + u64::from(header.count.get()), bytes);
             }
-        } else if self.index.front(&state.entries).is_some_and(|(_, front)| front == at.0) {
+        } else if self.index.front(&state.entries).is_some_and(|(_, front)| front == at.line()) {
             self.pop_oldest(slot, bytes);
         }
     }
 
-    fn restate_stream(&mut self, slot: StreamSlot, at: RecordAt) -> Option<()> {
+    /// Says a stream's offset again if the newest record that says it is at one of the addresses. `None` without room.
+    pub(crate) fn restate_stream(&mut self, slot: StreamSlot, inside: &Range<u64>) -> Option<()> {
         let state = self.tables.streams[slot.0 as usize];
-        if state.newest == Some(at) && !planted(Bug::StreamNotRestated) {
+        if is_inside(state.newest, inside) && !planted(Bug::StreamNotRestated) {
             let fields = RecordFields {
                 stream: state.id,
                 offset: state.next_offset,
@@ -273,22 +286,24 @@ impl<R: Region> Wal<R> {
             };
             let newest = self.append(fields, &[]).ok()?;
             self.tables.streams[slot.0 as usize].newest = Some(newest);
+            self.hold(slot, None);
         }
         Some(())
     }
 
-    fn restate_publication(
+    /// The same for a publisher's sequence in a stream.
+    pub(crate) fn restate_publication(
         &mut self,
         publisher: u64,
         stream: StreamSlot,
-        at: RecordAt,
+        inside: &Range<u64>,
     ) -> Option<()> {
         if publisher == 0 || publisher & ANONYMOUS != 0 {
             return Some(());
         }
         let Some(slot) = self.tables.publication_slot(publisher, stream) else { return Some(()) };
         let state = self.tables.publications[slot.0 as usize];
-        if state.newest == Some(at) && !planted(Bug::SequenceNotRestated) {
+        if is_inside(state.newest, inside) && !planted(Bug::SequenceNotRestated) {
             let fields = RecordFields {
                 stream: self.tables.streams[stream.0 as usize].id,
                 offset: state.offset,
@@ -299,17 +314,17 @@ impl<R: Region> Wal<R> {
             };
             let newest = self.append(fields, &[]).ok()?;
             self.tables.publications[slot.0 as usize].newest = Some(newest);
+            self.hold(stream, Some(slot));
         }
         Some(())
     }
 
-    fn restate_life(&mut self, publisher: u64, at: RecordAt) -> Option<()> {
-        let Some(life) = self.life(publisher).filter(|life| life.newest == at) else {
+    /// The same for a publisher's life.
+    pub(crate) fn restate_life(&mut self, publisher: u64, inside: &Range<u64>) -> Option<()> {
+        let life = self.life(publisher).filter(|life| is_inside(Some(life.newest), inside));
+        let Some(life) = life.filter(|_| !planted(Bug::LifeNotRestated)) else {
             return Some(());
         };
-        if planted(Bug::LifeNotRestated) {
-            return Some(());
-        }
         let fields = RecordFields {
             publisher,
             incarnation: life.incarnation,
@@ -319,8 +334,14 @@ impl<R: Region> Wal<R> {
         if let Some(life) = self.tables.lives.get_mut(&publisher) {
             life.newest = newest;
         }
+        self.hold_life(publisher);
         Some(())
     }
+}
+
+/// True if a record is at one of the addresses.
+fn is_inside(at: Option<RecordAt>, inside: &Range<u64>) -> bool {
+    at.is_some_and(|at| inside.contains(&at.address()))
 }
 
 /// True if a bug is planted that goes on with wiping, `copies` copies wiped, without the barrier.

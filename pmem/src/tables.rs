@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::format::{ROLL_BYTES, SEGMENT_DATA_AT, record_bytes};
+use crate::holdings::{Holding, Holdings};
 use crate::index::{ArenaSize, Entries};
 use crate::places::{Places, hash_of};
 use crate::wal::{RecordAt, TableFull};
 
 /// Bytes of a footer for a record that is alone in its stream: extent, place, its share of the filter and of hashes.
 const MOST_FOOTER_BYTES: u64 = 40 + 8 + 2 + 1;
+
+/// Segments of the reserve beside those that restated state takes.
+const SPARE_SEGMENTS: u32 = 2;
 
 /// The end of a list inside a table.
 const NONE: u32 = u32::MAX;
@@ -32,10 +36,13 @@ pub struct StreamState {
     pub next_offset: u64,
     /// Offset of the first message that is still held (`next_offset` when none is).
     pub earliest_offset: u64,
-    /// Bytes of the records that hold messages from there on.
-    pub held_bytes: u64,
+    /// Bytes of all records that were appended since the start or found at it, and of those of them that were let go.
+    pub(crate) appended_bytes: u64,
+    pub(crate) released_bytes: u64,
     pub(crate) newest: Option<RecordAt>,
     pub(crate) entries: Entries,
+    /// Number of the stream's newest entry among [`crate::holdings`], 0: none.
+    pub(crate) holding: u64,
     /// First of the publications of this stream.
     publications: u32,
 }
@@ -45,11 +52,24 @@ impl StreamState {
         id: 0,
         next_offset: 0,
         earliest_offset: 0,
-        held_bytes: 0,
+        appended_bytes: 0,
+        released_bytes: 0,
         newest: None,
         entries: Entries::EMPTY,
+        holding: 0,
         publications: NONE,
     };
+
+    /// Bytes of the records that hold messages from the earliest offset on.
+    #[inline]
+    pub fn held_bytes(&self) -> u64 {
+        self.appended_bytes - self.released_bytes
+    }
+
+    /// The stream's oldest record, of `bytes` bytes, is not held any more.
+    pub(crate) fn release(&mut self, bytes: u64) {
+        self.released_bytes = (self.released_bytes + bytes).min(self.appended_bytes);
+    }
 }
 
 /// What one publisher stored in one stream.
@@ -65,6 +85,8 @@ pub struct PublicationState {
     pub offset: u64,
     pub(crate) incarnation: u64,
     pub(crate) newest: Option<RecordAt>,
+    /// Number of the newest entry among [`crate::holdings`], 0: none.
+    pub(crate) holding: u64,
     /// Neighbours in the list of the stream's publications.
     next: u32,
     previous: u32,
@@ -110,12 +132,12 @@ pub struct TableLimits {
 
 impl TableLimits {
     /// Segments of a log that data cannot use: what may have to be written again when a segment is recycled fits
-    /// them, and one more is free to go on in.
+    /// them, and two more are free to go on in, for a start may come behind a start that took one and went no further.
     pub fn reserve_segments(&self, segment_bytes: u64) -> u32 {
         // The largest of these records is a publisher's life, with its nonce; all take two lines.
         let states = (self.streams + self.publications + self.publishers) as u64;
         let room = segment_bytes.saturating_sub(SEGMENT_DATA_AT + ROLL_BYTES).max(1);
-        1 + (states * record_bytes(16)).div_ceil(room) as u32
+        SPARE_SEGMENTS + (states * record_bytes(16)).div_ceil(room) as u32
     }
 
     /// Upper bound of the bytes that the tables take.
@@ -141,6 +163,16 @@ impl TableLimits {
         (index_bytes / 2).max(records * MOST_FOOTER_BYTES + 4096)
     }
 
+    /// Bytes of the notes on who has anything in which of a log's `segments` segments of `segment_bytes` bytes.
+    pub fn holdings_bytes(&self, segments: u32, segment_bytes: u64) -> u64 {
+        (self.holdings(segments, segment_bytes) * size_of::<Holding>()) as u64
+    }
+
+    pub(crate) fn holdings(&self, segments: u32, segment_bytes: u64) -> usize {
+        let records = segment_bytes / record_bytes(8);
+        Holdings::capacity(self, segments as usize, records as usize)
+    }
+
     pub(crate) fn arena(&self, segments: u32, segment_bytes: u64) -> ArenaSize {
         // The least record of data has a message header of 8 bytes and nothing else: two lines.
         let records = segment_bytes / record_bytes(8);
@@ -151,7 +183,8 @@ impl TableLimits {
     /// ready, those that the state itself takes, the one that is written to and one that is recycled.
     pub fn least_segments(&self, segment_bytes: u64, ready_segments: u32) -> u32 {
         let reserve = self.reserve_segments(segment_bytes);
-        reserve.saturating_mul(2).saturating_add(ready_segments).saturating_add(1)
+        let state = reserve.saturating_sub(SPARE_SEGMENTS);
+        reserve.saturating_add(ready_segments).saturating_add(state).saturating_add(2)
     }
 }
 
@@ -283,6 +316,7 @@ impl Tables {
             offset: 0,
             incarnation: 0,
             newest: None,
+            holding: 0,
             next,
             previous: NONE,
         };

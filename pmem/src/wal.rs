@@ -2,10 +2,12 @@
 //! records. After [`Wal::open`] nothing here allocates.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::fault::Fault;
 use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
+use crate::holdings::Holdings;
 use crate::index::{ArenaSize, Index};
 use crate::older::Older;
 use crate::poison::Poison;
@@ -17,18 +19,29 @@ pub use crate::tables::{
     Life, PublicationSlot, PublicationState, StreamSlot, StreamState, TableLimits,
 };
 
-/// Where a record stands: its address in units of 64 bytes.
+/// Where a record stands: its address in units of 64 bytes. Never 0: a segment header stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordAt(pub(crate) u32);
+pub struct RecordAt(NonZeroU32);
 
 impl RecordAt {
     pub(crate) fn new(address: u64) -> RecordAt {
-        RecordAt((address / LINE) as u32)
+        RecordAt::of_line((address / LINE) as u32)
+    }
+
+    #[inline]
+    pub(crate) fn of_line(line: u32) -> RecordAt {
+        RecordAt(NonZeroU32::new(line).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// Which line of 64 bytes of the region it begins in.
+    #[inline]
+    pub(crate) fn line(self) -> u32 {
+        self.0.get()
     }
 
     /// Byte of the region where it begins.
     pub fn address(self) -> u64 {
-        u64::from(self.0) * LINE
+        u64::from(self.line()) * LINE
     }
 }
 
@@ -132,6 +145,10 @@ pub(crate) struct Segment {
     pub(crate) next_lsn: u64,
     /// Somebody reads it ([`crate::sealed`]).
     pub(crate) lent: bool,
+    /// Number of its first entry among [`crate::holdings`].
+    pub(crate) holdings: u64,
+    /// Those entries say all (not known of the newest segment).
+    pub(crate) is_noted: bool,
 }
 
 /// What all segments of a log share.
@@ -181,6 +198,8 @@ pub struct Wal<R: Region> {
     /// Segments that data cannot use.
     pub(crate) reserve: u32,
     pub(crate) retire: Retire,
+    /// Who has anything in which segment.
+    pub(crate) holdings: Holdings,
     /// The record at which recycling stopped because it cannot be read.
     pub(crate) unreadable: Option<RecordAt>,
     pub(crate) growth: Growth,
@@ -266,6 +285,7 @@ impl<R: Region> Wal<R> {
             slots_made: 0,
             reserve: limits.reserve_segments(region.slot_bytes()),
             retire: Retire::default(),
+            holdings: Holdings::new(limits.holdings(region.slots(), region.slot_bytes())),
             unreadable: None,
             growth: Growth::default(),
             moment: 0,

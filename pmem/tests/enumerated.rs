@@ -9,14 +9,14 @@ use std::rc::Rc;
 
 use common::oracle::{Known, check, least, recover};
 use common::watch::{Seen, Watch};
-use common::{History, Random, config};
+use common::{History, Random, TABLES, config};
 use mstream_pmem::format::crc32c;
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::sim::{Order, SimRegion};
 use mstream_pmem::wal::Wal;
 
 const SLOT_BYTES: u64 = 8192;
-const SLOTS: u32 = 6;
+const SLOTS: u32 = 7;
 /// Six lines that each survive or not, and one of them torn in every way.
 const MOST_IMAGES: u64 = 50_000;
 
@@ -203,7 +203,7 @@ fn full() -> Trace {
         let _ = trace.history.append(&mut trace.wal, &mut trace.random, 8);
     }
     trace.history.favourite = Some((common::STREAMS[0], common::PUBLISHERS[0]));
-    while trace.wal.slots_ready() > 2 {
+    while trace.wal.slots_ready() > TABLES.reserve_segments(SLOT_BYTES) {
         let _ = trace.history.append(&mut trace.wal, &mut trace.random, 8);
     }
     trace.settle();

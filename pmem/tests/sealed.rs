@@ -100,8 +100,8 @@ fn in_files() {
 
 #[test]
 fn what_is_lent_is_not_recycled_and_what_is_recycled_is_not_lent() {
-    let slots: Vec<u32> = (0..6).collect();
-    let (mut wal, _) = Wal::open(SimRegion::new(6, SEGMENT, 0), &slots, config(0)).expect("new");
+    let slots: Vec<u32> = (0..7).collect();
+    let (mut wal, _) = Wal::open(SimRegion::new(7, SEGMENT, 0), &slots, config(0)).expect("new");
     let (mut history, mut random) = (History::default(), Random(2));
     while !wal.has_sealed() {
         fill(&mut wal, &mut history, &mut random, 1);

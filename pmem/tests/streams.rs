@@ -136,7 +136,7 @@ fn records_that_were_let_go_are_not_found_and_come_back_with_a_restart() {
     }
     let slot = wal.stream_slot(1).expect("known");
     // 96 + 100 bytes take four lines.
-    assert_eq!(wal.stream(slot).held_bytes, 20 * 256);
+    assert_eq!(wal.stream(slot).held_bytes(), 20 * 256);
     for n in 0..19 {
         assert_eq!(wal.oldest(slot).map(|(offset, _)| offset), Some(n));
         wal.drop_oldest(slot);
@@ -144,21 +144,21 @@ fn records_that_were_let_go_are_not_found_and_come_back_with_a_restart() {
         assert!(wal.lookup(slot, n, 0).is_none());
         assert!(wal.lookup(slot, n + 1, n).is_some());
     }
-    assert_eq!(wal.stream(slot).held_bytes, 256);
+    assert_eq!(wal.stream(slot).held_bytes(), 256);
     wal.drop_oldest(slot);
     wal.drop_oldest(slot);
     assert!(wal.oldest(slot).is_none());
-    assert_eq!((wal.stream(slot).earliest_offset, wal.stream(slot).held_bytes), (20, 0));
+    assert_eq!((wal.stream(slot).earliest_offset, wal.stream(slot).held_bytes()), (20, 0));
     let mut wal = reopen(wal, TABLES);
     let slot = wal.stream_slot(1).expect("known");
-    assert_eq!((wal.stream(slot).earliest_offset, wal.stream(slot).held_bytes), (0, 20 * 256));
+    assert_eq!((wal.stream(slot).earliest_offset, wal.stream(slot).held_bytes()), (0, 20 * 256));
     for _ in 0..20 {
         wal.drop_oldest(slot);
     }
     for n in 20..2_000 {
         assert_eq!(append(&mut wal, 1, 70, 100), Ok(n));
     }
-    let held = wal.stream(slot).held_bytes;
+    let held = wal.stream(slot).held_bytes();
     assert!(held > 3 * SEGMENT && held < u64::from(SLOTS) * SEGMENT, "{held}");
 }
 

@@ -20,12 +20,13 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 8] = [
+const LOG: [pmem::Bug; 9] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
     pmem::Bug::StreamNotRestated,
     pmem::Bug::SequenceNotRestated,
+    pmem::Bug::PublicationNotNoted,
     pmem::Bug::RebootUnnoticed,
     pmem::Bug::FooterWithoutLast,
     pmem::Bug::FootersNotSearched,

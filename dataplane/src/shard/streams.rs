@@ -241,7 +241,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             let state = self.wal.stream(slot);
             // The newest record stays, however large it is.
             let too_much = rules.retention_bytes != 0
-                && state.held_bytes > rules.retention_bytes
+                && state.held_bytes() > rules.retention_bytes
                 && end < state.next_offset;
             let too_old = rules.retention_ms != 0 && record.header.time.get() < oldest_ns;
             if !(too_much || too_old) || end > stream.visible_end {

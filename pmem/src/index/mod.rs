@@ -10,6 +10,8 @@
 
 mod nodes;
 
+use std::ops::RangeInclusive;
+
 use nodes::{Arena, BITS, FANOUT, LEAF, MAX_HEIGHT, NONE};
 
 pub use nodes::ArenaSize;
@@ -85,7 +87,7 @@ impl Index {
     }
 
     /// Appends an entry. The caller has asked [`Index::has_room`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, entries: &mut Entries, offset: u64, at: u32) {
         let place = (entries.tail % LEAF) as usize;
         if place == 0 {
@@ -121,6 +123,37 @@ impl Index {
         let again =
             (1..left).take_while(|next| leaf.at(((entries.head + next) % LEAF) as usize) == at);
         entries.head += 1 + again.count() as u64;
+        self.leave(entries, number);
+    }
+
+    /// Removes the oldest entries, at most `most`, whose records are inside. How many there were.
+    pub(crate) fn pop_inside(
+        &mut self,
+        entries: &mut Entries,
+        inside: &RangeInclusive<u32>,
+        most: usize,
+    ) -> usize {
+        let mut popped = 0;
+        while !entries.is_empty() {
+            let number = entries.head / LEAF;
+            let leaf = self.arena.leaf(entries.first);
+            let place = (entries.head % LEAF) as usize;
+            let end = (entries.tail - number * LEAF).min(LEAF) as usize;
+            let left = most - popped;
+            let here = (place..end).take(left);
+            let gone = here.take_while(|place| inside.contains(&leaf.at(*place))).count();
+            if gone == 0 {
+                break;
+            }
+            popped += gone;
+            entries.head += gone as u64;
+            self.leave(entries, number);
+        }
+        popped
+    }
+
+    /// Gives nodes back behind entries that are gone: those up to the head, which was in leaf `number`.
+    fn leave(&mut self, entries: &mut Entries, number: u64) {
         if entries.is_empty() {
             self.free_path(entries, number, true);
             *entries = Entries::EMPTY;

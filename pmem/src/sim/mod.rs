@@ -312,11 +312,15 @@ impl Region for SimRegion {
 
     fn stream(&mut self, at: u64, bytes: &[u8]) {
         self.operate();
-        assert!(
-            at.is_multiple_of(LINE) && (bytes.len() as u64).is_multiple_of(LINE),
-            "streaming stores are of whole lines"
-        );
-        self.keep(at, bytes, Way::Streamed);
+        assert!(at.is_multiple_of(LINE), "streaming stores are of whole lines");
+        let whole = bytes.len() - bytes.len() % LINE as usize;
+        let (whole, rest) = bytes.split_at(whole);
+        self.keep(at, whole, Way::Streamed);
+        if !rest.is_empty() {
+            let mut last = [0; LINE as usize];
+            last[..rest.len()].copy_from_slice(rest);
+            self.keep(at + whole.len() as u64, &last, Way::Streamed);
+        }
     }
 
     fn flush(&mut self, at: u64, len: usize) {

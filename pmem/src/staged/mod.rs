@@ -30,6 +30,7 @@ use promised::Promised;
 use syncer::Shared;
 
 use crate::copy::Stores;
+use crate::format::LINE;
 use crate::mapped::{ALIGNMENT, Reservation};
 use crate::poison::Poison;
 use crate::region::{Barrier, Level, Region, SharedBytes};
@@ -218,7 +219,7 @@ impl Region for StagedRegion {
 
     #[inline]
     fn stream(&mut self, at: u64, bytes: &[u8]) {
-        self.note(at, bytes.len());
+        self.note(at, bytes.len().next_multiple_of(LINE as usize));
         // SAFETY: as in `store`.
         unsafe { self.memory.stream(at, bytes, &self.stores) };
     }

@@ -223,7 +223,7 @@ impl World {
             same(oldest, some.then_some((state.earliest_offset, state.earliest_offset)), || {
                 format!("oldest of stream {id}")
             })?;
-            same(!some || state.held_bytes > 0, true, || format!("bytes of stream {id}"))?;
+            same(!some || state.held_bytes() > 0, true, || format!("bytes of stream {id}"))?;
         }
         Ok(())
     }
