@@ -21,6 +21,11 @@ pub(crate) struct Content {
 const LABEL: usize = 16;
 /// Keys of each length: few, so that newer messages displace older ones.
 const KEYS: u64 = 3;
+/// The lengths of keys: multiples of so many bytes.
+const KEY_STEP: usize = 3;
+const KEY_LENGTHS: u64 = 5;
+/// All keys there are, and the empty one a few times.
+pub(crate) const DIFFERENT_KEYS: usize = (KEY_LENGTHS * KEYS) as usize;
 /// The longest key and headers.
 const KEY: usize = 12;
 const HEADERS: usize = 10;
@@ -53,7 +58,8 @@ impl Content {
     /// Lengths of key, headers and payload.
     fn lengths(self) -> (usize, usize, usize) {
         let hash = self.hash();
-        let (key, headers) = ((hash % 5) as usize * 3, (hash >> 8) as usize % 3 * 5);
+        let (key, headers) =
+            ((hash % KEY_LENGTHS) as usize * KEY_STEP, (hash >> 8) as usize % 3 * 5);
         let most = DEFAULT_MAX_BLOCK_BYTES - message_bytes(0, 0, LABEL) - 32;
         let filler = match hash >> 16 & 15 {
             0 => (hash >> 24) as usize % most,
@@ -68,11 +74,13 @@ impl Content {
         mix(self.hash() >> 40) % KEYS
     }
 
-    /// Its key.
-    pub(crate) fn key(self) -> Vec<u8> {
-        let mut key = vec![0; self.lengths().0];
-        Content::fill(&mut key, self.key_seed());
-        key
+    /// Says which key it has: a number below [`DIFFERENT_KEYS`], the same where the bytes are the same.
+    pub(crate) fn key_number(self) -> usize {
+        (self.hash() % KEY_LENGTHS * KEYS + self.key_seed()) as usize
+    }
+
+    pub(crate) fn has_key(self) -> bool {
+        !self.hash().is_multiple_of(KEY_LENGTHS)
     }
 
     fn fill(bytes: &mut [u8], seed: u64) {
@@ -141,5 +149,29 @@ impl Content {
 impl std::fmt::Display for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}/{} of stream {}", self.actor, self.life, self.serial, self.stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_the_same_where_their_numbers_are() {
+        let mut keys = BTreeMap::new();
+        let mut draft = Draft::new();
+        for serial in 0..1_000 {
+            let content = Content { actor: 1, stream: 1, life: 1, serial };
+            let key = content.write(&mut draft).0.to_vec();
+            assert_eq!(content.has_key(), !key.is_empty());
+            if content.has_key() {
+                assert_eq!(*keys.entry(content.key_number()).or_insert(key.clone()), key);
+            }
+        }
+        assert_eq!(keys.len(), DIFFERENT_KEYS - KEYS as usize);
+        let distinct: std::collections::BTreeSet<_> = keys.values().collect();
+        assert_eq!(distinct.len(), keys.len());
     }
 }

@@ -13,6 +13,7 @@ use crate::content::Content;
 use crate::invariants::{
     Broken, Check, bytes, compacted, durable, kept, once, order, told, watermark,
 };
+use crate::newest::Newest;
 
 /// A message in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +37,8 @@ struct Waiting {
 struct Stream {
     /// Every message that the log held, by offset; `None` where a reboot left no more than the number.
     log: Vec<Option<Entry>>,
+    /// Of the same.
+    newest: Newest,
     /// Messages that a reboot took: whoever has not noticed yet may still be given them, or told of them, and another
     /// reboot may bring them back.
     lost: BTreeSet<(u64, Entry)>,
@@ -205,7 +208,9 @@ impl History {
         let is_new = known.named || known.stored.insert((content.stream, content.serial));
         once::stored(is_new, &content, offset)?;
         self.messages += 1;
-        self.stream(stream).log.push(Some(entry));
+        let known = self.stream(stream);
+        known.log.push(Some(entry));
+        known.newest.stored(offset, &content);
         Ok(())
     }
 
@@ -240,6 +245,9 @@ impl History {
     /// Learns again from the log who stored what. Once a reboot took something, what the log does not hold any more says
     /// nothing about how far its publishers got.
     fn count_again(&mut self, loss: bool) {
+        for known in &mut self.streams {
+            known.newest = Newest::of(&known.log);
+        }
         self.last.clear();
         for known in self.publishers.values_mut() {
             known.stored.clear();
@@ -302,14 +310,12 @@ impl History {
         let known = &self.streams[stream as usize - 1];
         let newest = known.keep.is_some_and(|keep| keep.newest_per_key);
         compacted::told(stream, (from, to), newest, known.visible)?;
-        let mut newer = BTreeSet::new();
-        for (offset, entry) in known.log.iter().enumerate().skip(from as usize).rev() {
-            let offset = offset as u64;
-            let Some(key) = entry.map(|entry| entry.content.key()) else { continue };
-            if offset < to {
-                compacted::displaced(stream, offset, !key.is_empty() && newer.contains(&key))?;
+        let end = to.min(known.log.len() as u64);
+        for offset in from..end {
+            if let Some(entry) = known.at(offset) {
+                let displaced = known.newest.displaces(offset, &entry.content);
+                compacted::displaced(stream, offset, displaced)?;
             }
-            newer.insert(key);
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod faults;
 mod forge;
 mod history;
 pub mod invariants;
+mod newest;
 mod parts;
 #[cfg(all(feature = "planted", debug_assertions))]
 pub mod planted;
