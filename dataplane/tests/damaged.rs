@@ -27,7 +27,7 @@ fn damaged() -> (SimRegion, Now) {
     }
     let now = world.now;
     let mut region = world.shard.into_wal().into_region().after_kill();
-    let all = region.bytes(0, Region::slot_bytes(&region) as usize * region.slots() as usize);
+    let all = region.whole();
     let text = format!("message {LOST:4}");
     let at = all.windows(text.len()).position(|bytes| bytes == text.as_bytes()).expect("stored");
     region.damage(at as u64, b"M");
@@ -79,7 +79,7 @@ fn read(world: &mut World, reason: u16) {
 #[test]
 fn what_is_sound_is_served_and_nothing_is_taken() {
     let (region, now) = damaged();
-    let before = region.bytes(0, 8 * 64 * 1024).to_vec();
+    let before = region.whole();
     let mut world = world(region, now);
     read(&mut world, Skip::DAMAGED);
 
@@ -107,7 +107,7 @@ fn what_is_sound_is_served_and_nothing_is_taken() {
     world.pass(10_000_000_000);
     world.finish();
     let region = world.shard.into_wal().into_region();
-    assert!(region.bytes(0, 8 * 64 * 1024) == before, "nothing is stored");
+    assert!(region.whole() == before, "nothing is stored");
 }
 
 #[test]

@@ -72,11 +72,21 @@ enum Shared {
         len: usize,
     },
     Copied(Box<[u8]>),
+    /// A slot that whoever stores to it copies first.
+    Slot {
+        slot: Arc<[u8]>,
+        at: usize,
+        len: usize,
+    },
 }
 
 impl SharedBytes {
     pub(crate) fn copied(bytes: &[u8]) -> SharedBytes {
         SharedBytes(Shared::Copied(bytes.into()))
+    }
+
+    pub(crate) fn slot(slot: Arc<[u8]>, at: usize, len: usize) -> SharedBytes {
+        SharedBytes(Shared::Slot { slot, at, len })
     }
 
     pub(crate) fn memory(
@@ -99,6 +109,7 @@ impl SharedBytes {
             // stores to the range (caller).
             Shared::Memory { memory, at, len, .. } => unsafe { memory.bytes(*at, *len) },
             Shared::Copied(bytes) => bytes,
+            Shared::Slot { slot, at, len } => &slot[*at..*at + *len],
         }
     }
 
@@ -106,7 +117,7 @@ impl SharedBytes {
     pub(crate) fn is_lost(&self) -> bool {
         match &self.0 {
             Shared::Memory { guarded: Some(guarded), .. } => guarded.poison().is_some(),
-            Shared::Memory { guarded: None, .. } | Shared::Copied(_) => false,
+            Shared::Memory { guarded: None, .. } | Shared::Copied(_) | Shared::Slot { .. } => false,
         }
     }
 }

@@ -11,7 +11,7 @@ use common::oracle::{Known, check, least, recover};
 use common::watch::{Seen, Watch};
 use common::{History, Random, TABLES, config};
 use mstream_pmem::format::crc32c;
-use mstream_pmem::region::{Level, Region};
+use mstream_pmem::region::Level;
 use mstream_pmem::sim::{Order, SimRegion};
 use mstream_pmem::wal::Wal;
 
@@ -104,8 +104,7 @@ impl Trace {
             let limit = self.limit;
             let visited = point.each_survivors(limit, |survivors| {
                 let image = point.after_crash(survivors);
-                let bytes =
-                    image.bytes(0, (u64::from(image.slots()) * image.slot_bytes()) as usize);
+                let bytes = image.whole();
                 let (first, second) = bytes.split_at(bytes.len() / 2);
                 let key = (crc32c(first), crc32c(second), known.acknowledged);
                 if !self.done.insert(key) {

@@ -39,7 +39,7 @@ fn sound() -> (SimRegion, History) {
 
 /// Byte of the region where a batch's block stands.
 fn place(region: &SimRegion, history: &History, batch: usize) -> u64 {
-    let bytes = region.bytes(0, (SEGMENT * u64::from(SLOTS)) as usize);
+    let bytes = region.whole();
     let block = &history.batches[batch].block;
     let at = (0..bytes.len()).step_by(32).find(|at| bytes[*at..].starts_with(block));
     at.expect("the batch is in the log") as u64
@@ -362,7 +362,6 @@ fn a_crash_in_the_middle_of_accepting_is_safe() {
 fn each_crash_image_of_accepting_is_safe() {
     const SMALL: u64 = 8192;
     const SLOTS: u32 = 10;
-    const BYTES: usize = SLOTS as usize * SMALL as usize;
     let region = SimRegion::new(SLOTS, SMALL, 0).with_window(1024);
     let all = slots(&region);
     let (mut wal, _) = Wal::open(region, &all, config(0)).expect("a new log");
@@ -374,7 +373,7 @@ fn each_crash_image_of_accepting_is_safe() {
     }
     let region = wal.into_region().after_kill();
     let find = |batch: usize| {
-        let bytes = region.bytes(0, BYTES);
+        let bytes = region.whole();
         let block = &history.batches[batch].block;
         (0..bytes.len()).step_by(32).find(|at| bytes[*at..].starts_with(block)).expect("stored")
     };
@@ -391,7 +390,8 @@ fn each_crash_image_of_accepting_is_safe() {
     for point in std::mem::take(&mut seen.borrow_mut().points) {
         let visited = point.each_survivors(100_000, |survivors| {
             let image = point.after_crash(survivors);
-            let (first, second) = image.bytes(0, BYTES).split_at(BYTES / 2);
+            let bytes = image.whole();
+            let (first, second) = bytes.split_at(bytes.len() / 2);
             if !done.insert((crc32c(first), crc32c(second))) {
                 return;
             }

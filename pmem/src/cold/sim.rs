@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::disk::ColdDisk;
 use crate::region::Level;
@@ -27,43 +29,56 @@ pub struct SimDisk {
 
 #[derive(Clone, Debug, Default)]
 struct SimFile {
-    content: Vec<u8>,
-    durable: Vec<u8>,
-    /// Sectors that were written since the last sync, with all that they held since.
-    dirty: BTreeMap<usize, Vec<[u8; SECTOR]>>,
-    lengths: Vec<usize>,
+    /// Shared by copies until one is written to.
+    content: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
+    /// What was written since the last sync, call by call. As nothing is written twice, this says what each sector held.
+    appends: Vec<Range<usize>>,
 }
 
 impl SimFile {
     fn append(&mut self, bytes: &[u8]) {
         let from = self.content.len();
-        self.content.extend_from_slice(bytes);
-        self.lengths.push(self.content.len());
-        for sector in from / SECTOR..self.content.len().div_ceil(SECTOR) {
-            let held = &self.content[sector * SECTOR..];
-            let held = &held[..held.len().min(SECTOR)];
-            let mut content = [0; SECTOR];
-            content[..held.len()].copy_from_slice(held);
-            self.dirty.entry(sector).or_default().push(content);
-        }
+        Arc::make_mut(&mut self.content).extend_from_slice(bytes);
+        self.appends.push(from..self.content.len());
     }
 
     fn after_power_cut(&self, pick: &mut dyn FnMut(u64) -> u64) -> SimFile {
-        let mut content = self.durable.clone();
-        if !self.lengths.is_empty() {
-            let length = pick(self.lengths.len() as u64 + 1) as usize;
-            let length = self.lengths.get(length).copied().unwrap_or(self.durable.len());
-            content.resize(length.max(self.durable.len()), 0);
-        }
-        for (sector, contents) in &self.dirty {
-            let survives = pick(contents.len() as u64 + 1) as usize;
-            let from = sector * SECTOR;
-            if let (Some(held), Some(room)) = (contents.get(survives), content.get_mut(from..)) {
-                let length = room.len().min(SECTOR);
-                room[..length].copy_from_slice(&held[..length]);
+        let mut left = Vec::clone(&self.durable);
+        if let (Some(first), Some(last)) = (self.appends.first(), self.appends.last()) {
+            let length = pick(self.appends.len() as u64 + 1) as usize;
+            let length = self.appends.get(length).map_or(self.durable.len(), |append| append.end);
+            left.resize(length.max(self.durable.len()), 0);
+            for sector in first.start / SECTOR..last.end.div_ceil(SECTOR) {
+                self.sector_after_power_cut(sector, &mut left, pick);
             }
         }
-        SimFile { durable: content.clone(), content, ..SimFile::default() }
+        let left = Arc::new(left);
+        SimFile { durable: Arc::clone(&left), content: left, appends: Vec::new() }
+    }
+
+    /// A sector holds what it did behind any of the appends that reach into it, or what is durable.
+    fn sector_after_power_cut(
+        &self,
+        sector: usize,
+        left: &mut [u8],
+        pick: &mut dyn FnMut(u64) -> u64,
+    ) {
+        let from = sector * SECTOR;
+        let before = self.appends.partition_point(|append| append.end.div_ceil(SECTOR) <= sector);
+        let reaching = &self.appends[before..];
+        let reaching =
+            &reaching[..reaching.partition_point(|append| append.start / SECTOR <= sector)];
+        if reaching.is_empty() {
+            return;
+        }
+        let survives = pick(reaching.len() as u64 + 1) as usize;
+        if let (Some(append), Some(room)) = (reaching.get(survives), left.get_mut(from..)) {
+            let room_bytes = room.len().min(SECTOR);
+            let held = &self.content[from..append.end.min(from + room_bytes)];
+            room[..held.len()].copy_from_slice(held);
+            room[held.len()..room_bytes].fill(0);
+        }
     }
 }
 
@@ -129,7 +144,7 @@ impl SimDisk {
     /// A file's bytes, to damage them.
     pub fn bytes_mut(&mut self, name: &str) -> Option<&mut Vec<u8>> {
         let number = self.names.get(name)?;
-        self.files.get_mut(number).map(|file| &mut file.content)
+        self.files.get_mut(number).map(|file| Arc::make_mut(&mut file.content))
     }
 
     /// Counts a call that changes something; an error if it is to fail.
@@ -199,10 +214,9 @@ impl ColdDisk for SimDisk {
         if cut {
             return outcome;
         }
-        file.dirty.clear();
-        file.lengths.clear();
+        file.appends.clear();
         if outcome.is_ok() {
-            file.durable = file.content.clone();
+            file.durable = Arc::clone(&file.content);
         }
         outcome
     }

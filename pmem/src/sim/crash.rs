@@ -234,7 +234,7 @@ impl fmt::Display for Description<'_> {
                 continue;
             }
             let at = piece.line * LINE;
-            let (slot, byte) = (at / self.region.slot_bytes, at % self.region.slot_bytes);
+            let (slot, byte) = (at / self.region.slot_bytes(), at % self.region.slot_bytes());
             let way = format!("{:?}", piece.way).to_lowercase();
             write!(f, "; {way} slot {slot} byte {byte}")?;
             if *mask != piece.covers {

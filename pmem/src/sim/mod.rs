@@ -5,14 +5,16 @@
 //! back for sure, and nothing is durable for sure before it is fenced: [`Survivors`] are what a crash leaves.
 
 mod crash;
+mod slots;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 pub use crash::{Order, Survivors};
 
 use crate::poison::Poison;
-use crate::region::{Barrier, Level, Region};
+use crate::region::{Barrier, Level, Region, SharedBytes};
+use slots::Slots;
 
 const LINE: u64 = 64;
 const WORD: usize = 8;
@@ -58,13 +60,13 @@ impl Piece {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct SimRegion {
-    memory: Vec<u8>,
-    /// What is durable for sure of the lines that pending pieces are about; all others are durable as they are.
-    durable: BTreeMap<u64, [u8; LINE as usize]>,
-    /// What is not, in program order, and how many of these were not written back.
+    /// What was stored.
+    memory: Slots,
+    /// What is durable for sure: the same but for lines that pending pieces are about.
+    medium: Slots,
+    /// What is not durable, in program order, and how many of these were not written back.
     pending: Vec<Piece>,
     cached: usize,
-    slot_bytes: u64,
     window_bytes: u64,
     level: Level,
     order: Order,
@@ -86,13 +88,12 @@ impl SimRegion {
     /// A region of `slots` zeroed slots, persistent memory, whose barriers complete `delay` calls of
     /// [`Region::completed`] later.
     pub fn new(slots: u32, slot_bytes: u64, delay: u64) -> SimRegion {
-        let bytes = (u64::from(slots) * slot_bytes) as usize;
+        let memory = Slots::new(slots, slot_bytes);
         SimRegion {
-            memory: vec![0; bytes],
-            durable: BTreeMap::new(),
+            medium: memory.clone(),
+            memory,
             pending: Vec::new(),
             cached: 0,
-            slot_bytes,
             window_bytes: 64 * 1024,
             level: Level::Pmem,
             order: Order::default(),
@@ -173,7 +174,7 @@ impl SimRegion {
 
     /// The region after a power cut that kept what is durable and nothing else.
     pub fn after_power_cut(&self) -> SimRegion {
-        self.image(self.durable_bytes())
+        self.image(self.medium.clone())
     }
 
     /// The region after a power cut of which these survive.
@@ -182,11 +183,13 @@ impl SimRegion {
     /// If `survivors` were made for another state of the region.
     pub fn after_crash(&self, survivors: &Survivors) -> SimRegion {
         assert_eq!(survivors.0.len(), self.pending.len(), "survivors of this state");
-        let mut bytes = self.durable_bytes();
+        let mut left = self.medium.clone();
         for (piece, mask) in self.pending.iter().zip(&survivors.0) {
-            piece.apply(line_of(&mut bytes, piece.line), *mask);
+            if *mask != 0 {
+                piece.apply(line_of(&mut left, piece.line), *mask);
+            }
         }
-        self.image(bytes)
+        self.image(left)
     }
 
     /// The region after a power cut that kept an arbitrary part of what was not durable yet, picked by
@@ -195,29 +198,21 @@ impl SimRegion {
         self.after_crash(&self.random_survivors(random))
     }
 
-    /// What is durable for sure, of the whole region.
-    fn durable_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.memory.clone();
-        for (line, durable) in &self.durable {
-            line_of(&mut bytes, *line).copy_from_slice(durable);
-        }
-        bytes
+    /// A copy of all its bytes, to compare them.
+    pub fn whole(&self) -> Vec<u8> {
+        self.memory.whole()
     }
 
     /// Damage: replaces `with.len()` bytes at `at`, in memory and medium.
     pub fn damage(&mut self, at: u64, with: &[u8]) {
-        self.memory[at as usize..at as usize + with.len()].copy_from_slice(with);
-        for (at, byte) in (at..).zip(with) {
-            if let Some(line) = self.durable.get_mut(&(at / LINE)) {
-                line[(at % LINE) as usize] = *byte;
-            }
-        }
+        self.memory.bytes_mut(at, with.len()).copy_from_slice(with);
+        self.medium.bytes_mut(at, with.len()).copy_from_slice(with);
     }
 
-    fn image(&self, bytes: Vec<u8>) -> SimRegion {
+    fn image(&self, medium: Slots) -> SimRegion {
         SimRegion {
-            memory: bytes,
-            durable: BTreeMap::new(),
+            memory: medium.clone(),
+            medium,
             pending: Vec::new(),
             cached: 0,
             due: VecDeque::new(),
@@ -230,26 +225,18 @@ impl SimRegion {
     }
 
     fn keep(&mut self, at: u64, bytes: &[u8], way: Way) {
-        let end = at + bytes.len() as u64;
-        let lines = at / LINE..end.div_ceil(LINE);
-        for line in lines.clone() {
-            let memory = line_of(&mut self.memory, line);
-            self.durable.entry(line).or_insert_with(|| {
-                let mut before = [0; LINE as usize];
-                before.copy_from_slice(memory);
-                before
-            });
+        if bytes.is_empty() {
+            return;
         }
-        self.memory[at as usize..end as usize].copy_from_slice(bytes);
-        for line in lines {
+        let end = at + bytes.len() as u64;
+        self.memory.bytes_mut(at, bytes.len()).copy_from_slice(bytes);
+        for line in at / LINE..end.div_ceil(LINE) {
             let start = line * LINE;
-            let mut covers = 0;
-            for word in 0..LINE / WORD as u64 {
-                let word_at = start + word * WORD as u64;
-                covers |= u8::from(word_at < end && at < word_at + WORD as u64) << word;
-            }
+            let first = at.saturating_sub(start) / WORD as u64;
+            let behind = (end - start).min(LINE).div_ceil(WORD as u64);
+            let covers = (u8::MAX >> (8 - (behind - first))) << first;
             let mut whole = [0; LINE as usize];
-            whole.copy_from_slice(line_of(&mut self.memory, line));
+            whole.copy_from_slice(self.memory.bytes(start, LINE as usize));
             self.pending.push(Piece { line, bytes: whole, covers, way, barrier: 0 });
             self.cached += usize::from(way == Way::Cached);
         }
@@ -258,34 +245,29 @@ impl SimRegion {
     /// Makes the pieces that `covered` picks durable. What was stored to the same words before them is
     /// superseded.
     fn settle(&mut self, covered: impl Fn(&Piece) -> bool) {
-        let mut kept: Vec<Piece> = Vec::new();
-        for piece in self.pending.drain(..) {
-            if covered(&piece) {
-                if let Some(durable) = self.durable.get_mut(&piece.line) {
-                    piece.apply(durable, u8::MAX);
-                }
-                for older in kept.iter_mut().filter(|older| older.line == piece.line) {
+        let mut kept = 0;
+        for at in 0..self.pending.len() {
+            let (older, rest) = self.pending.split_at_mut(at);
+            let piece = &rest[0];
+            if covered(piece) {
+                piece.apply(line_of(&mut self.medium, piece.line), u8::MAX);
+                for older in older[..kept].iter_mut().filter(|older| older.line == piece.line) {
                     older.covers &= !piece.covers;
                 }
             } else {
-                kept.push(piece);
+                self.pending.swap(kept, at);
+                kept += 1;
             }
         }
-        kept.retain(|piece| piece.covers != 0);
-        // Of a line that nothing is pending for, memory and medium are the same.
-        let mut lines: Vec<u64> = kept.iter().map(|piece| piece.line).collect();
-        lines.sort_unstable();
-        self.durable.retain(|line, _| lines.binary_search(line).is_ok());
-        self.cached = kept.iter().filter(|piece| piece.way == Way::Cached).count();
-        if !kept.is_empty() {
-            self.pending = kept;
-        }
+        self.pending.truncate(kept);
+        self.pending.retain(|piece| piece.covers != 0);
+        self.cached = self.pending.iter().filter(|piece| piece.way == Way::Cached).count();
     }
 }
 
-/// The bytes of a line of a region's.
-fn line_of(memory: &mut [u8], line: u64) -> &mut [u8] {
-    &mut memory[(line * LINE) as usize..][..LINE as usize]
+/// The bytes of a line, to change them.
+fn line_of(slots: &mut Slots, line: u64) -> &mut [u8] {
+    slots.bytes_mut(line * LINE, LINE as usize)
 }
 
 impl Region for SimRegion {
@@ -294,11 +276,11 @@ impl Region for SimRegion {
     }
 
     fn slot_bytes(&self) -> u64 {
-        self.slot_bytes
+        self.memory.slot_bytes()
     }
 
     fn slots(&self) -> u32 {
-        (self.memory.len() as u64 / self.slot_bytes) as u32
+        self.memory.count()
     }
 
     fn window_bytes(&self) -> u64 {
@@ -375,7 +357,12 @@ impl Region for SimRegion {
     }
 
     fn bytes(&self, at: u64, len: usize) -> &[u8] {
-        &self.memory[at as usize..at as usize + len]
+        self.memory.bytes(at, len)
+    }
+
+    fn share(&self, at: u64, len: usize) -> SharedBytes {
+        let (slot, at) = self.memory.shared(at);
+        SharedBytes::slot(slot, at, len)
     }
 
     fn prefetch(&self, _: u64) {}

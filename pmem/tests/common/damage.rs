@@ -66,14 +66,13 @@ fn refused(damaged: SimRegion, known: &Known<'_>, what: &str) -> Result<u64, Str
 
 /// Held batches: lsn and the region's byte where the block stands.
 fn places<R: Region>(wal: &mut Wal<R>, history: &History) -> Vec<(u64, u64, usize)> {
-    let start = wal.region().bytes(0, 1).as_ptr().addr();
     let mut places = Vec::new();
     for batch in &history.batches {
         let stream = wal.open_stream(batch.stream).expect("known");
-        let found = wal.lookup(stream, batch.offset, 0).and_then(|(_, at)| wal.record(at));
-        if let Some(record) = found.filter(|record| record.block == batch.block) {
-            let at = record.block.as_ptr().addr() - start;
-            places.push((batch.lsn, at as u64, batch.block.len()));
+        let Some((_, at)) = wal.lookup(stream, batch.offset, 0) else { continue };
+        if wal.record(at).is_some_and(|record| record.block == batch.block) {
+            let at = at.address() + size_of::<RecordHeader>() as u64;
+            places.push((batch.lsn, at, batch.block.len()));
         }
     }
     places
