@@ -1,12 +1,12 @@
 //! The switch and the paths: where a frame goes, when it arrives, and what happens to it.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use super::faults::{Counts, Faults};
 use super::random::Random;
 use super::{ARRIVAL_QUEUE, Endpoint, Forger};
 use crate::headers::{Inbound, classify, emit_udp_headers};
+use crate::pool::MAX_FRAME;
 
 /// The first bytes of a frame that are its destination address; they are never corrupted, because the
 /// switch has read them by then.
@@ -19,28 +19,31 @@ pub(super) struct Network {
     faults: Faults,
     forger: Option<Forger>,
     stations: Vec<Station>,
+    /// Those that are attached, in order, and their addresses: others come and go, and are never asked for again.
+    attached: Vec<(Endpoint, u64)>,
     /// By sender and receiver; what was not used yet is not there.
     paths: Vec<Vec<Option<Path>>>,
-    /// Frames on their way, the next to arrive on top.
-    flying: BinaryHeap<Reverse<Flying>>,
-    next_flight: u64,
-    /// Buffers for frames on their way, to be used again.
-    spare: Vec<Vec<u8>>,
+    /// Frames on their way, in the order of their arrival; of those that arrive at a time, of their sending. Most are
+    /// among the last to arrive when they are sent.
+    flying: VecDeque<Flying>,
+    /// Frames on their way, and those that arrived.
+    frames: Vec<Vec<u8>>,
+    /// Which of these are not in use.
+    spare: Vec<usize>,
     counts: Counts,
 }
 
 /// The network's end of a port.
 #[derive(Debug)]
 struct Station {
-    mac: [u8; 6],
     attached: bool,
-    arrived: VecDeque<Vec<u8>>,
+    arrived: VecDeque<usize>,
     /// Buffers that the port does not get from its own pool.
     withheld: usize,
 }
 
 /// The way from one port to another.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Path {
     pub(super) faults: Faults,
     pub(super) cut: bool,
@@ -48,13 +51,18 @@ pub(super) struct Path {
     last_ns: u64,
 }
 
-/// A frame on its way. Ordered by the time of arrival, then by the order of sending.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A frame on its way.
+#[derive(Debug)]
 struct Flying {
     due_ns: u64,
-    flight: u64,
     to: Endpoint,
-    bytes: Vec<u8>,
+    /// Its bytes are in this one of [`Network::frames`].
+    frame: usize,
+}
+
+/// An address as a number: compared in one go.
+fn number(mac: &[u8; MAC_BYTES]) -> u64 {
+    mac.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl Network {
@@ -65,26 +73,33 @@ impl Network {
             faults: Faults::NONE,
             forger: None,
             stations: Vec::new(),
+            attached: Vec::new(),
             paths: Vec::new(),
-            flying: BinaryHeap::new(),
-            next_flight: 0,
+            flying: VecDeque::new(),
+            frames: Vec::new(),
             spare: Vec::new(),
             counts: Counts::default(),
         }
     }
 
     pub(super) fn attach(&mut self, mac: [u8; 6]) -> Endpoint {
-        for station in &mut self.stations {
-            station.attached &= station.mac != mac;
+        let mac = number(&mac);
+        // Another port had this address.
+        while let Some(at) = self.attached.iter().position(|(_, known)| *known == mac) {
+            let (endpoint, _) = self.attached.remove(at);
+            self.stations[endpoint.0].attached = false;
         }
-        self.stations.push(Station { mac, attached: true, arrived: VecDeque::new(), withheld: 0 });
-        Endpoint(self.stations.len() - 1)
+        let endpoint = Endpoint(self.stations.len());
+        self.stations.push(Station { attached: true, arrived: VecDeque::new(), withheld: 0 });
+        self.attached.push((endpoint, mac));
+        endpoint
     }
 
     pub(super) fn detach(&mut self, endpoint: Endpoint) {
+        self.attached.retain(|(attached, _)| *attached != endpoint);
         let station = &mut self.stations[endpoint.0];
         station.attached = false;
-        station.arrived.clear();
+        self.spare.extend(station.arrived.drain(..));
     }
 
     pub(super) fn set_faults(&mut self, faults: Faults) {
@@ -123,7 +138,7 @@ impl Network {
     }
 
     pub(super) fn next_arrival_ns(&self) -> Option<u64> {
-        self.flying.peek().map(|Reverse(next)| next.due_ns)
+        self.flying.front().map(|next| next.due_ns)
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -143,52 +158,55 @@ impl Network {
         }
         // The lowest bit of the first byte marks an address of a group: everyone else gets it.
         let group = mac[0] & 1 == 1;
+        let mac = number(mac);
         let mut found = group;
-        for to in 0..self.stations.len() {
-            let station = &self.stations[to];
-            if to != from.0 && station.attached && (group || station.mac == *mac) {
+        for at in 0..self.attached.len() {
+            let (to, known) = self.attached[at];
+            if to != from && (group || known == mac) {
                 found = true;
-                self.put_on_path(from, Endpoint(to), frame);
+                self.put_on_path(from, to, frame);
             }
         }
         self.counts.unknown += u64::from(!found);
     }
 
     fn put_on_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
-        if let Some(forger) = self.forger {
-            let forges = self.path(from, to).faults.forge_ppm;
-            if self.random.chance(forges)
-                && let Some(forged) = forger(frame, self.random.next())
-            {
-                self.counts.forged += 1;
-                self.enter_path(from, to, &forged);
-            }
+        let mut path = self.path(from, to).clone();
+        if let Some(forger) = self.forger
+            && self.random.chance(path.faults.forge_ppm)
+            && let Some(forged) = forger(frame, self.random.next())
+        {
+            self.counts.forged += 1;
+            self.enter_path(&mut path, to, &forged);
         }
-        self.enter_path(from, to, frame);
+        self.enter_path(&mut path, to, frame);
+        self.path(from, to).last_ns = path.last_ns;
     }
 
-    fn enter_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
+    fn enter_path(&mut self, path: &mut Path, to: Endpoint, frame: &[u8]) {
         self.counts.sent += 1;
-        let path = self.path(from, to);
-        let (loss_ppm, duplicate_ppm) = (path.faults.loss_ppm, path.faults.duplicate_ppm);
         if path.cut {
             self.counts.cut += 1;
             return;
         }
-        if self.random.chance(loss_ppm) {
+        if self.random.chance(path.faults.loss_ppm) {
             self.counts.lost += 1;
             return;
         }
-        self.take_off(from, to, frame);
-        if self.random.chance(duplicate_ppm) {
+        self.take_off(path, to, frame);
+        if self.random.chance(path.faults.duplicate_ppm) {
             self.counts.duplicated += 1;
-            self.take_off(from, to, frame);
+            self.take_off(path, to, frame);
         }
     }
 
-    fn take_off(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
-        let faults = self.path(from, to).faults.clone();
-        let mut bytes = self.spare.pop().unwrap_or_default();
+    fn take_off(&mut self, path: &mut Path, to: Endpoint, frame: &[u8]) {
+        let faults = &path.faults;
+        let number = self.spare.pop().unwrap_or(self.frames.len());
+        if number == self.frames.len() {
+            self.frames.push(Vec::with_capacity(MAX_FRAME));
+        }
+        let bytes = &mut self.frames[number];
         bytes.clear();
         bytes.extend_from_slice(frame);
         if bytes.len() > MAC_BYTES && self.random.chance(faults.corrupt_ppm) {
@@ -197,7 +215,7 @@ impl Network {
             bytes[at] ^= mask;
             if !self.random.chance(faults.mend_ppm) {
                 self.counts.corrupted += 1;
-            } else if mend(&mut bytes) {
+            } else if mend(bytes) {
                 self.counts.corrupted += 1;
                 self.counts.mended += 1;
             } else {
@@ -212,19 +230,17 @@ impl Network {
             self.counts.reordered += 1;
             due_ns = due_ns.saturating_add(self.random.below(faults.reorder_ns.saturating_add(1)));
         }
-        let path = self.path(from, to);
         if !held_back {
             due_ns = due_ns.max(path.last_ns);
             path.last_ns = due_ns;
         }
         if due_ns <= self.now_ns {
             // Whatever was due before has landed by now.
-            self.arrive(to, bytes);
+            self.arrive(to, number);
             return;
         }
-        let flight = self.next_flight;
-        self.next_flight += 1;
-        self.flying.push(Reverse(Flying { due_ns, flight, to, bytes }));
+        let at = self.flying.partition_point(|flying| flying.due_ns <= due_ns);
+        self.flying.insert(at, Flying { due_ns, to, frame: number });
     }
 
     pub(super) fn advance(&mut self, now_ns: u64) {
@@ -235,22 +251,22 @@ impl Network {
     /// Lets everything arrive that is due.
     fn land(&mut self) {
         while self.next_arrival_ns().is_some_and(|due_ns| due_ns <= self.now_ns) {
-            let Some(Reverse(Flying { to, bytes, .. })) = self.flying.pop() else { return };
-            self.arrive(to, bytes);
+            let Some(Flying { to, frame, .. }) = self.flying.pop_front() else { return };
+            self.arrive(to, frame);
         }
     }
 
-    fn arrive(&mut self, to: Endpoint, bytes: Vec<u8>) {
+    fn arrive(&mut self, to: Endpoint, frame: usize) {
         let station = &mut self.stations[to.0];
         if !station.attached {
             self.counts.departed += 1;
-            self.spare.push(bytes);
+            self.spare.push(frame);
         } else if station.arrived.len() == ARRIVAL_QUEUE {
             self.counts.overrun += 1;
-            self.spare.push(bytes);
+            self.spare.push(frame);
         } else {
             self.counts.delivered += 1;
-            station.arrived.push_back(bytes);
+            station.arrived.push_back(frame);
         }
     }
 
@@ -261,9 +277,9 @@ impl Network {
 
     /// Hands the next arrived frame of a port to `take`, if there is one.
     pub(super) fn receive(&mut self, endpoint: Endpoint, take: impl FnOnce(&[u8])) {
-        let Some(bytes) = self.stations[endpoint.0].arrived.pop_front() else { return };
-        take(&bytes);
-        self.spare.push(bytes);
+        let Some(frame) = self.stations[endpoint.0].arrived.pop_front() else { return };
+        take(&self.frames[frame]);
+        self.spare.push(frame);
     }
 }
 
