@@ -4,7 +4,7 @@
 //! Whatever changes is told to the shard before a segment is given back: so the log recycles nothing of which the shard
 //! does not know that cold segments have it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
@@ -85,7 +85,7 @@ pub struct ColdWorker<D: ColdDisk> {
     queues: ColdQueues,
     bandwidth: Bandwidth,
     /// What the shard knows, or will when it has taken what waits.
-    told: HashMap<u64, ColdRange>,
+    told: BTreeMap<u64, ColdRange>,
     /// What it is to be told.
     untold: VecDeque<(u64, ColdRange)>,
     /// A segment to be copied, and since when.
