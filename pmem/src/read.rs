@@ -68,7 +68,7 @@ impl<R: Region> Wal<R> {
 
     /// What the index says of the batch that holds `offset`: its number, its first offset, and its place.
     #[inline]
-    pub(crate) fn place(
+    pub fn place(
         &self,
         stream: StreamSlot,
         offset: u64,

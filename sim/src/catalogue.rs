@@ -1,9 +1,8 @@
 //! The streams of a world, as the control plane would know them: whatever it says is durable before the shard hears of it.
 
-use mstream_dataplane::{StreamEntry, StreamRules};
+use mstream_dataplane::{ColdStreams, StreamEntry, StreamRules};
 use mstream_pmem::cold::Keep;
 
-use crate::cold::Keeps;
 use crate::random::Random;
 
 /// Streams that there may be at a time, beside those that are being given up.
@@ -79,12 +78,6 @@ impl Catalogue {
         self.ready().nth(at).unwrap_or_default()
     }
 
-    /// What cold streams keep.
-    pub(crate) fn keeps(&self) -> Keeps {
-        let cold = |live: &Known| Some((u64::from(live.id), live.keep?));
-        Keeps(self.live.iter().filter_map(cold).collect())
-    }
-
     fn entry(&self, at: usize) -> StreamEntry {
         let Known { id, rules, .. } = self.live[at];
         StreamEntry { id: id.into(), name: stream_name(id).into(), rules }
@@ -92,5 +85,15 @@ impl Catalogue {
 
     pub(crate) fn entries(&self) -> Vec<StreamEntry> {
         (0..self.live.len()).map(|at| self.entry(at)).collect()
+    }
+}
+
+impl ColdStreams for Catalogue {
+    fn any(&self) -> bool {
+        self.live.iter().any(|live| live.keep.is_some())
+    }
+
+    fn keep(&self, stream: u64) -> Option<Keep> {
+        self.live.iter().find(|live| u64::from(live.id) == stream)?.keep
     }
 }

@@ -2,7 +2,6 @@
 //! turns at random times.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,11 +10,12 @@ use crossbeam_queue::ArrayQueue;
 use mstream_dataplane::{
     ColdLink, ColdQueues, ColdStreams, ColdWatch, ColdWork, ColdWorker, Command, Now,
 };
-use mstream_pmem::cold::{ColdDisk, ColdError, ColdPage, ColdRange, ColdStore, Keep, SimDisk};
+use mstream_pmem::cold::{ColdDisk, ColdError, ColdPage, ColdRange, ColdStore, SimDisk};
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::sealed::Sealed;
 use mstream_pmem::wal::Wal;
 
+use crate::catalogue::Catalogue;
 use crate::invariants::{Broken, kept};
 use crate::random::Random;
 
@@ -61,20 +61,6 @@ impl ColdDisk for Directory {
     }
     fn sync_directory(&mut self) -> io::Result<()> {
         self.0.borrow_mut().sync_directory()
-    }
-}
-
-/// What cold streams keep, by id.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Keeps(pub(crate) BTreeMap<u64, Keep>);
-
-impl ColdStreams for Keeps {
-    fn any(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    fn keep(&self, stream: u64) -> Option<Keep> {
-        self.0.get(&stream).copied()
     }
 }
 
@@ -137,7 +123,7 @@ impl Cold {
         &mut self,
         wal: &mut Wal<R>,
         commands: Arc<ArrayQueue<Command>>,
-        keeps: &Keeps,
+        streams: &Catalogue,
         anew: bool,
         now: Now,
     ) -> Result<Opened, Broken> {
@@ -156,7 +142,7 @@ impl Cold {
             && let Some(sealed) = wal.next_sealed()
         {
             let (sequence, end) = (sealed.sequence(), sealed.end());
-            let keep = |stream| keeps.keep(stream);
+            let keep = |stream| streams.keep(stream);
             store.copy(sequence, sealed.bytes(), end, &keep).map_err(broken)?;
             wal.give_back(sealed);
             wal.refill_reserve();
@@ -171,18 +157,23 @@ impl Cold {
     }
 
     /// The worker has a turn, or misses it.
-    pub(crate) fn turn(&mut self, keeps: &Keeps, always: bool, now: Now) -> Result<(), Broken> {
+    pub(crate) fn turn(
+        &mut self,
+        streams: &Catalogue,
+        always: bool,
+        now: Now,
+    ) -> Result<(), Broken> {
         if !always && !self.random.one_in(3) {
             return Ok(());
         }
         let Some(worker) = &mut self.worker else { return Ok(()) };
         let mut watch = Watch::default();
-        worker.turn(now, keeps, &mut watch);
+        worker.turn(now, streams, &mut watch);
         watch.failed.map_or(Ok(()), |failed| Err(broken(failed)))
     }
 
     /// The process ends as this says; where power is lost between two polls, perhaps in the midst of what the worker does.
-    pub(crate) fn stop(&mut self, keeps: &Keeps, end: End, now: Now) {
+    pub(crate) fn stop(&mut self, streams: &Catalogue, end: End, now: Now) {
         let Some(mut worker) = self.worker.take() else { return };
         let (midst, operations) = (self.random.one_in(2), self.random.within(1..=12));
         if end == End::Killed {
@@ -192,7 +183,7 @@ impl Cold {
             let at = self.directory.0.borrow().operations() + operations;
             self.directory.0.borrow_mut().stop_at(at);
             for _ in 0..4 {
-                worker.turn(now, keeps, &mut Watch::default());
+                worker.turn(now, streams, &mut Watch::default());
             }
         }
         drop(worker);

@@ -32,6 +32,8 @@ const HEADERS: usize = 10;
 
 /// Room in which a message is written.
 pub(crate) struct Draft {
+    /// The message that stands here, if any does.
+    content: Option<Content>,
     key: [u8; KEY],
     headers: [u8; HEADERS],
     payload: [u8; DEFAULT_MAX_BLOCK_BYTES],
@@ -39,14 +41,31 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new() -> Draft {
-        Draft { key: [0; KEY], headers: [0; HEADERS], payload: [0; DEFAULT_MAX_BLOCK_BYTES] }
+        Draft {
+            content: None,
+            key: [0; KEY],
+            headers: [0; HEADERS],
+            payload: [0; DEFAULT_MAX_BLOCK_BYTES],
+        }
     }
 }
 
 /// Words that follow from a seed: of another seed's, any one is another but by chance.
-fn fillers(seed: u64) -> impl Iterator<Item = [u8; 8]> {
-    let step = mix(seed);
-    (1u64..).map(move |number| number.wrapping_mul(step | 1).rotate_left(23).to_le_bytes())
+struct Fillers {
+    sum: u64,
+    step: u64,
+}
+
+impl Fillers {
+    fn new(seed: u64) -> Fillers {
+        Fillers { sum: 0, step: mix(seed) | 1 }
+    }
+
+    #[inline]
+    fn next(&mut self) -> u64 {
+        self.sum = self.sum.wrapping_add(self.step);
+        self.sum.rotate_left(23)
+    }
 }
 
 impl Content {
@@ -55,11 +74,10 @@ impl Content {
         mix(mix(who | u64::from(self.life)) ^ self.serial)
     }
 
-    /// Lengths of key, headers and payload.
-    fn lengths(self) -> (usize, usize, usize) {
-        let hash = self.hash();
-        let (key, headers) =
-            ((hash % KEY_LENGTHS) as usize * KEY_STEP, (hash >> 8) as usize % 3 * 5);
+    /// Lengths of key, headers and payload of the message with this hash.
+    fn lengths(hash: u64) -> (usize, usize, usize) {
+        let key = (hash % KEY_LENGTHS) as usize * KEY_STEP;
+        let headers = (hash >> 8) as usize % 3 * 5;
         let most = DEFAULT_MAX_BLOCK_BYTES - message_bytes(0, 0, LABEL) - 32;
         let filler = match hash >> 16 & 15 {
             0 => (hash >> 24) as usize % most,
@@ -69,14 +87,15 @@ impl Content {
         (key, headers, LABEL + filler)
     }
 
-    /// Behind the bytes of its key.
-    fn key_seed(self) -> u64 {
-        mix(self.hash() >> 40) % KEYS
+    /// Behind the bytes of the key of the message with this hash.
+    fn key_seed(hash: u64) -> u64 {
+        mix(hash >> 40) % KEYS
     }
 
     /// Says which key it has: a number below [`DIFFERENT_KEYS`], the same where the bytes are the same.
     pub(crate) fn key_number(self) -> usize {
-        (self.hash() % KEY_LENGTHS * KEYS + self.key_seed()) as usize
+        let hash = self.hash();
+        (hash % KEY_LENGTHS * KEYS + Content::key_seed(hash)) as usize
     }
 
     pub(crate) fn has_key(self) -> bool {
@@ -84,25 +103,41 @@ impl Content {
     }
 
     fn fill(bytes: &mut [u8], seed: u64) {
+        let mut fillers = Fillers::new(seed);
         let (words, rest) = bytes.as_chunks_mut();
-        let mut fillers = fillers(seed);
-        for (word, filler) in words.iter_mut().zip(&mut fillers) {
-            *word = filler;
+        for word in words {
+            *word = fillers.next().to_le_bytes();
         }
-        rest.iter_mut()
-            .zip(fillers.next().unwrap_or_default())
-            .for_each(|(byte, filler)| *byte = filler);
+        for (byte, filler) in rest.iter_mut().zip(fillers.next().to_le_bytes()) {
+            *byte = filler;
+        }
     }
 
     fn filled(bytes: &[u8], seed: u64) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let mut fillers = Fillers::new(seed);
         let (words, rest) = bytes.as_chunks();
-        let mut fillers = fillers(seed);
-        let same = words.iter().zip(&mut fillers).all(|(word, filler)| *word == filler);
-        // So short that a call to compare them takes longer.
-        same && rest
-            .iter()
-            .zip(fillers.next().unwrap_or_default())
-            .all(|(byte, filler)| *byte == filler)
+        // All of it and then one question: most are right.
+        let mut wrong = 0;
+        for word in words {
+            wrong |= u64::from_le_bytes(*word) ^ fillers.next();
+        }
+        let filler = fillers.next();
+        match bytes.last_chunk() {
+            // At the end of a word that was looked at in part.
+            Some(word) if !rest.is_empty() => {
+                let before = u64::BITS - 8 * rest.len() as u32;
+                wrong |= (u64::from_le_bytes(*word) ^ filler << before) >> before;
+            }
+            _ => {
+                for (byte, filler) in rest.iter().zip(filler.to_le_bytes()) {
+                    wrong |= u64::from(byte ^ filler);
+                }
+            }
+        }
+        wrong == 0
     }
 
     fn label(self) -> [u8; LABEL] {
@@ -116,13 +151,18 @@ impl Content {
 
     /// Key, headers and payload.
     pub(crate) fn write(self, draft: &mut Draft) -> (&[u8], &[u8], &[u8]) {
-        let (key, headers, payload) = self.lengths();
+        let hash = self.hash();
+        let (key, headers, payload) = Content::lengths(hash);
+        // One that was not taken is written again.
+        let again = draft.content.replace(self) == Some(self);
         let parts = (&mut draft.key[..key], &mut draft.headers[..headers], &mut draft.payload);
         let (key, headers, payload) = (parts.0, parts.1, &mut parts.2[..payload]);
-        Content::fill(key, self.key_seed());
-        Content::fill(headers, self.hash() ^ 2);
-        payload[..LABEL].copy_from_slice(&self.label());
-        Content::fill(&mut payload[LABEL..], self.hash() ^ 3);
+        if !again {
+            Content::fill(key, Content::key_seed(hash));
+            Content::fill(headers, hash ^ 2);
+            payload[..LABEL].copy_from_slice(&self.label());
+            Content::fill(&mut payload[LABEL..], hash ^ 3);
+        }
         (key, headers, payload)
     }
 
@@ -135,13 +175,14 @@ impl Content {
             life: (label >> 32) as u32,
             serial: (label >> 64) as u64,
         };
-        let (key, headers, payload) = content.lengths();
+        let hash = content.hash();
+        let (key, headers, payload) = Content::lengths(hash);
         let same = message.key.len() == key
             && message.headers.len() == headers
             && message.payload.len() == payload
-            && Content::filled(message.key, content.key_seed())
-            && Content::filled(message.headers, content.hash() ^ 2)
-            && Content::filled(&message.payload[LABEL..], content.hash() ^ 3);
+            && Content::filled(message.key, Content::key_seed(hash))
+            && Content::filled(message.headers, hash ^ 2)
+            && Content::filled(&message.payload[LABEL..], hash ^ 3);
         same.then_some(content)
     }
 }

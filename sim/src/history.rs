@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use mstream_pmem::cold::{ColdDisk, ColdFrom, ColdPage, ColdStore, Keep};
 use mstream_pmem::region::Region;
 use mstream_pmem::sim::SimRegion;
-use mstream_pmem::wal::{StreamSlot, Wal};
+use mstream_pmem::wal::{Record, StreamSlot, Wal};
 use mstream_wire::Block;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::content::Content;
-use crate::invariants::{
-    Broken, Check, bytes, compacted, durable, kept, once, order, told, watermark,
-};
+use crate::invariants::{Check, bytes, compacted, durable, kept, once, order, told, watermark};
 use crate::newest::Newest;
+use crate::records::{Copies, Found};
 
 /// A message in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,18 @@ struct Waiting {
     bytes: usize,
 }
 
+impl Waiting {
+    fn of(found: &Found<'_>) -> Waiting {
+        let Record { header, block } = found.record;
+        Waiting {
+            lsn: header.lsn.get(),
+            end: found.record.end_offset(),
+            at: found.at.address(),
+            bytes: size_of_val(header) + block.len(),
+        }
+    }
+}
+
 /// One stream as it was seen so far.
 #[derive(Debug, Default)]
 struct Stream {
@@ -39,6 +51,8 @@ struct Stream {
     log: Vec<Option<Entry>>,
     /// Of the same.
     newest: Newest,
+    /// Of its records, as far as they are in `log`.
+    copies: Copies,
     /// Messages that a reboot took: whoever has not noticed yet may still be given them, or told of them, and another
     /// reboot may bring them back.
     lost: BTreeSet<(u64, Entry)>,
@@ -68,15 +82,17 @@ impl Stream {
         log.resize(state.earliest_offset as usize, None);
         let (mut offset, mut hint) = (state.earliest_offset, 0);
         while offset < state.next_offset {
-            let record = read_batch(wal, slot, offset, hint, |offset, entry| {
+            let found = Found::find(wal, slot, offset, hint)?;
+            found.messages(offset, |offset, entry| {
                 log.push(Some(entry));
                 if self.lost.contains(&(offset, entry)) {
                     return Ok(());
                 }
                 kept::same(state.id as u32, offset, &entry, self.at(offset))
             })?;
-            (offset, hint) = (record.waiting.end, record.hint);
+            (offset, hint) = (found.record.end_offset(), found.hint);
         }
+        self.copies = Copies::default();
         let old = std::mem::replace(&mut self.log, log);
         for (offset, old) in (0..).zip(old) {
             if let Some(old) = old
@@ -100,7 +116,7 @@ struct Publisher {
     /// The last serial that was acknowledged, by stream.
     acknowledged: BTreeMap<u32, u64>,
     /// Streams and serials in the log, of an anonymous one.
-    stored: BTreeSet<(u16, u64)>,
+    stored: FxHashSet<(u16, u64)>,
 }
 
 /// See the module.
@@ -110,9 +126,9 @@ pub(crate) struct History {
     streams: Vec<Stream>,
     publishers: BTreeMap<u16, Publisher>,
     /// Which publisher an id was given to.
-    ids: BTreeMap<u64, u16>,
+    ids: FxHashMap<u64, u16>,
     /// The last message in the log of each publisher id in each stream.
-    last: BTreeMap<(u64, u16), Content>,
+    last: FxHashMap<(u64, u16), Content>,
     /// Messages that were stored, all lives of the log together.
     pub(crate) messages: u64,
     /// Batches, likewise.
@@ -170,15 +186,18 @@ impl History {
             let mut next = known.log.len() as u64;
             while next < state.next_offset {
                 let hint = self.stream(id).hint;
-                let record = read_batch(wal, slot, next, hint, |offset, entry| {
-                    self.appended(id, offset, entry)
-                })?;
+                let found = Found::find(wal, slot, next, hint)?;
+                found.messages(next, |offset, entry| self.appended(id, offset, entry))?;
                 self.batches += 1;
                 let known = self.stream(id);
-                (next, known.hint) = (record.waiting.end, record.hint);
-                known.waiting.push_back(record.waiting);
+                if found.first() == next {
+                    known.copies.keep(&found.record);
+                }
+                (next, known.hint) = (found.record.end_offset(), found.hint);
+                known.waiting.push_back(Waiting::of(&found));
             }
             let known = self.stream(id);
+            known.copies.drop_before(known.earliest);
             while let Some(record) = known.waiting.front().filter(|record| record.lsn < committed) {
                 durable::committed(region, record.lsn, record.at, record.bytes)?;
                 known.visible = known.visible.max(record.end);
@@ -233,6 +252,7 @@ impl History {
                 known.learn_again(wal, slot)?;
             } else {
                 known.log.truncate(end as usize);
+                known.copies.truncate(end);
             }
             // What was dropped by a stream's rules because of a tail that was lost is held again.
             known.earliest = state.earliest_offset;
@@ -280,11 +300,14 @@ impl History {
             let (mut offset, mut hint) = (state.earliest_offset, 0);
             let known_end = known.log.len() as u64;
             let end = if more { state.next_offset.min(known_end) } else { state.next_offset };
+            let mut copies = known.copies.compare();
             while offset < end {
-                let record = read_batch(wal, slot, offset, hint, |offset, entry| {
-                    kept::same(id, offset, &entry, known.at(offset))
-                })?;
-                (offset, hint) = (record.waiting.end, record.hint);
+                let found = Found::find(wal, slot, offset, hint)?;
+                if !copies.has(&found.record) {
+                    let same = |offset, entry| kept::same(id, offset, &entry, known.at(offset));
+                    found.messages(offset, same)?;
+                }
+                (offset, hint) = (found.record.end_offset(), found.hint);
             }
         }
         Ok(())
@@ -428,46 +451,4 @@ impl History {
     pub(crate) fn life(&self, actor: u16) -> u32 {
         self.publishers.get(&actor).map_or(0, |known| known.life)
     }
-}
-
-/// A record that was read, and where to go on looking.
-struct Read {
-    waiting: Waiting,
-    hint: u64,
-}
-
-/// Hands on the messages of the batch that holds `offset`, from there on.
-fn read_batch<R: Region>(
-    wal: &Wal<R>,
-    slot: StreamSlot,
-    offset: u64,
-    hint: u64,
-    mut each: impl FnMut(u64, Entry) -> Check,
-) -> Result<Read, Broken> {
-    let id = wal.stream(slot).id;
-    let unreadable = |what: &dyn std::fmt::Display| Broken {
-        invariant: kept::NAME,
-        what: format!("stream {id} offset {offset}: {what}"),
-    };
-    let (hint, at) =
-        wal.lookup(slot, offset, hint).ok_or_else(|| unreadable(&"no record holds it"))?;
-    let (_, record) =
-        wal.read(slot, offset, hint).ok_or_else(|| unreadable(&"its record cannot be read"))?;
-    let (header, first) = (record.header, record.header.offset.get());
-    let block = Block::parse(record.block, header.count.get(), header.block_crc.get())
-        .map_err(|error| unreadable(&error))?;
-    let end = first + u64::from(header.count.get());
-    let publisher = header.publisher.get();
-    for (number, message) in (first..end).zip(block.messages()) {
-        if number < offset {
-            continue;
-        }
-        let content = Content::read(&message).ok_or_else(|| {
-            bytes::nobody_published(format_args!("stream {id} offset {number} of the log"))
-        })?;
-        each(number, Entry { content, publisher })?;
-    }
-    let bytes = size_of_val(header) + record.block.len();
-    let waiting = Waiting { lsn: header.lsn.get(), end, at: at.address(), bytes };
-    Ok(Read { waiting, hint })
 }

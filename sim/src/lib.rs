@@ -25,6 +25,7 @@ pub mod planted;
 mod play;
 mod publisher;
 mod random;
+mod records;
 mod server;
 mod shrink;
 mod subscriber;

@@ -270,10 +270,10 @@ impl<X: Parts> Server<X> {
             secret: random.key(),
         };
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
-        let (to_shard, keeps) = (Arc::clone(&commands), catalogue.keeps());
+        let to_shard = Arc::clone(&commands);
         let anew = self.config.level == Level::Process && self.boots > 1;
         let cold::Opened { link, sealed: read, pages, ranges } =
-            self.cold.open(&mut wal, to_shard, &keeps, anew, now)?;
+            self.cold.open(&mut wal, to_shard, catalogue, anew, now)?;
         let shard = Shard::new(config, wal, now).map_err(|error| does_not_open(&error))?;
         let shard = shard.with_cold(pages, ranges);
         let replies = Arc::new(ArrayQueue::new(COMMANDS));
@@ -294,7 +294,7 @@ impl<X: Parts> Server<X> {
 
     /// Whoever looks after cold segments has a turn; sometimes, unless `always`.
     pub(crate) fn turn_cold(&mut self, catalogue: &Catalogue, always: bool, now: Now) -> Check {
-        self.cold.turn(&catalogue.keeps(), always, now)
+        self.cold.turn(catalogue, always, now)
     }
 
     /// A look at what cold segments hold beside the log.
@@ -384,7 +384,7 @@ impl<X: Parts> Server<X> {
         medium: impl FnOnce(&SimRegion) -> SimRegion,
     ) {
         let Some(running) = self.running.take() else { return };
-        self.cold.stop(&catalogue.keeps(), end, now);
+        self.cold.stop(catalogue, end, now);
         let boots = end != End::Killed;
         self.boots = self.boots.wrapping_add(u8::from(boots)).max(1);
         self.medium = Some(medium(X::inner(running.poll.shard().wal().region())));
