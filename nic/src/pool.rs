@@ -120,6 +120,40 @@ impl PoolFrame {
     }
 }
 
+/// Bytes of a frame in a buffer of no pool: of those that are on their way in a simulated network.
+pub(crate) struct LooseFrame {
+    buffer: Box<Buffer>,
+    len: u16,
+}
+
+impl LooseFrame {
+    pub(crate) fn new() -> LooseFrame {
+        LooseFrame { buffer: Box::new(Buffer([0; BUFFER_BYTES])), len: 0 }
+    }
+
+    /// Replaces the contents by those of a frame.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> &mut [u8] {
+        self.len = bytes.len() as u16;
+        let room = &mut self.buffer.0[HEADROOM..HEADROOM + bytes.len()];
+        room.copy_from_slice(bytes);
+        room
+    }
+
+    /// Puts the contents into `frame`, whose buffer is this one's from then on.
+    pub(crate) fn put_into(&mut self, frame: &mut PoolFrame) {
+        if let Some(buffer) = &mut frame.buffer {
+            std::mem::swap(buffer, &mut self.buffer);
+            frame.len = self.len;
+        }
+    }
+}
+
+impl std::fmt::Debug for LooseFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LooseFrame").field("len", &self.len).finish()
+    }
+}
+
 impl Frame for PoolFrame {
     #[inline]
     fn bytes(&self) -> &[u8] {

@@ -6,7 +6,7 @@ use super::faults::{Counts, Faults};
 use super::random::Random;
 use super::{ARRIVAL_QUEUE, Endpoint, Forger};
 use crate::headers::{Inbound, classify, emit_udp_headers};
-use crate::pool::MAX_FRAME;
+use crate::pool::{LooseFrame, PoolFrame};
 
 /// The first bytes of a frame that are its destination address; they are never corrupted, because the
 /// switch has read them by then.
@@ -27,7 +27,7 @@ pub(super) struct Network {
     /// among the last to arrive when they are sent.
     flying: VecDeque<Flying>,
     /// Frames on their way, and those that arrived.
-    frames: Vec<Vec<u8>>,
+    frames: Vec<LooseFrame>,
     /// Which of these are not in use.
     spare: Vec<usize>,
     counts: Counts,
@@ -204,11 +204,9 @@ impl Network {
         let faults = &path.faults;
         let number = self.spare.pop().unwrap_or(self.frames.len());
         if number == self.frames.len() {
-            self.frames.push(Vec::with_capacity(MAX_FRAME));
+            self.frames.push(LooseFrame::new());
         }
-        let bytes = &mut self.frames[number];
-        bytes.clear();
-        bytes.extend_from_slice(frame);
+        let bytes = self.frames[number].fill(frame);
         if bytes.len() > MAC_BYTES && self.random.chance(faults.corrupt_ppm) {
             let bit = self.random.below((bytes.len() - MAC_BYTES) as u64 * 8) as usize;
             let (at, mask) = (MAC_BYTES + bit / 8, 1 << (bit % 8));
@@ -275,11 +273,11 @@ impl Network {
         !self.stations[endpoint.0].arrived.is_empty()
     }
 
-    /// Hands the next arrived frame of a port to `take`, if there is one.
-    pub(super) fn receive(&mut self, endpoint: Endpoint, take: impl FnOnce(&[u8])) {
-        let Some(frame) = self.stations[endpoint.0].arrived.pop_front() else { return };
-        take(&self.frames[frame]);
-        self.spare.push(frame);
+    /// Puts the next arrived frame of a port into `frame`, if there is one.
+    pub(super) fn receive(&mut self, endpoint: Endpoint, frame: &mut PoolFrame) {
+        let Some(number) = self.stations[endpoint.0].arrived.pop_front() else { return };
+        self.frames[number].put_into(frame);
+        self.spare.push(number);
     }
 }
 
