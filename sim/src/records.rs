@@ -2,6 +2,7 @@
 //! was, its messages are too, and need not be looked at again.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{Record, RecordAt, StreamSlot, Wal};
@@ -73,49 +74,54 @@ struct Copy {
     end: u64,
     publisher: u64,
     block_crc: u32,
-    block: Box<[u8]>,
+    /// Where its block stands.
+    block: Range<usize>,
 }
 
 /// Copies of records of a stream, in the order of their offsets.
 #[derive(Debug, Default)]
-pub(crate) struct Copies(VecDeque<Copy>);
+pub(crate) struct Copies {
+    records: VecDeque<Copy>,
+    blocks: Vec<u8>,
+}
 
 impl Copies {
     /// All messages of a record were looked at; it stands behind all others.
     pub(crate) fn keep(&mut self, record: &Record<'_>) {
-        let header = record.header;
-        self.0.push_back(Copy {
+        let (header, from) = (record.header, self.blocks.len());
+        self.blocks.extend_from_slice(record.block);
+        self.records.push_back(Copy {
             first: header.offset.get(),
             end: record.end_offset(),
             publisher: header.publisher.get(),
             block_crc: header.block_crc.get(),
-            block: record.block.into(),
+            block: from..self.blocks.len(),
         });
     }
 
     /// The log begins here.
     pub(crate) fn drop_before(&mut self, earliest: u64) {
-        while self.0.front().is_some_and(|copy| copy.end <= earliest) {
-            self.0.pop_front();
+        while self.records.front().is_some_and(|copy| copy.end <= earliest) {
+            self.records.pop_front();
         }
     }
 
     /// The log ends here.
     pub(crate) fn truncate(&mut self, end: u64) {
-        while self.0.back().is_some_and(|copy| copy.end > end) {
-            self.0.pop_back();
+        while let Some(last) = self.records.pop_back_if(|copy| copy.end > end) {
+            self.blocks.truncate(last.block.start);
         }
     }
 
-    /// The copies of a stream's records, asked for in order.
+    /// The copies, to be asked for in order.
     pub(crate) fn compare(&self) -> Compare<'_> {
-        Compare { copies: &self.0, next: 0 }
+        Compare { copies: self, next: 0 }
     }
 }
 
 /// See [`Copies::compare`].
 pub(crate) struct Compare<'a> {
-    copies: &'a VecDeque<Copy>,
+    copies: &'a Copies,
     next: usize,
 }
 
@@ -123,15 +129,16 @@ impl Compare<'_> {
     /// True if the record, which stands behind those that were asked for before, is as it was.
     pub(crate) fn has(&mut self, record: &Record<'_>) -> bool {
         let (header, first) = (record.header, record.header.offset.get());
-        while self.copies.get(self.next).is_some_and(|copy| copy.first < first) {
+        let Copies { records, blocks } = self.copies;
+        while records.get(self.next).is_some_and(|copy| copy.first < first) {
             self.next += 1;
         }
-        self.copies.get(self.next).is_some_and(|copy| {
+        records.get(self.next).is_some_and(|copy| {
             copy.first == first
                 && copy.end == record.end_offset()
                 && copy.publisher == header.publisher.get()
                 && copy.block_crc == header.block_crc.get()
-                && *copy.block == *record.block
+                && blocks[copy.block.clone()] == *record.block
         })
     }
 }

@@ -158,16 +158,20 @@ impl Network {
         }
         // The lowest bit of the first byte marks an address of a group: everyone else gets it.
         let group = mac[0] & 1 == 1;
-        let mac = number(mac);
-        let mut found = group;
-        for at in 0..self.attached.len() {
-            let (to, known) = self.attached[at];
-            if to != from && (group || known == mac) {
-                found = true;
-                self.put_on_path(from, to, frame);
+        if group {
+            for at in 0..self.attached.len() {
+                let (to, _) = self.attached[at];
+                if to != from {
+                    self.put_on_path(from, to, frame);
+                }
             }
+            return;
         }
-        self.counts.unknown += u64::from(!found);
+        let mac = number(mac);
+        match self.attached.iter().find(|(_, known)| *known == mac) {
+            Some((to, _)) if *to != from => self.put_on_path(from, *to, frame),
+            _ => self.counts.unknown += 1,
+        }
     }
 
     fn put_on_path(&mut self, from: Endpoint, to: Endpoint, frame: &[u8]) {
