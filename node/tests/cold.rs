@@ -13,6 +13,7 @@ use common::traffic::{PUBLISHER, Traffic, holds_exactly, udp};
 use common::{Node, PATIENCE, Setting, mstreamd};
 use mstream_admin::v1;
 use mstream_client::{Event, From, Identity, Stop, connect};
+use mstream_pmem::cold::{Owner, of_others, set_aside};
 
 /// A setting with a cold stream `s`, one that keeps the newest message of each key, `n`, and one that is not cold, `h`, on
 /// a log of 4 MiB.
@@ -218,18 +219,49 @@ fn a_directory_that_promises_less_than_the_log_is_refused() {
     assert!(said.contains(expected), "{said}");
 }
 
+/// A log that is lost whole, and what is left of it in cold segments: refused, set aside, and never served for the log
+/// that takes its place.
 #[test]
-fn cold_segments_of_another_log_are_refused() {
+fn cold_segments_of_another_log_are_refused_until_they_are_set_aside() {
     let mut setting = setting();
     let cold = tempfile::tempdir_in("/dev/shm").expect("a directory");
     cold_in(&mut setting, cold.path());
     let node = setting.start();
     udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").publish_all(30_000);
+    let mut reader = udp(&setting, Identity::Anonymous).reading("s", From::Earliest, 4096);
+    reader.until("all of it", |seen| seen.next == 30_000);
     assert!(cold_number(&node, "files") > 0);
     node.stop();
     fs::remove_dir_all(setting.log.join("shard-0")).expect("there");
+    let dir = cold.path().join("shard-0");
+    let count = |dir: &Path| fs::read_dir(dir).map_or(0, Iterator::count);
+    let before = count(&dir);
     let text = setting.refused();
-    assert!(text.contains("move them away"), "{text}");
+    let log = setting.log.display();
+    let mends = format!("`mstream wal set-cold-aside {log} --shard 0 --cold {}`", dir.display());
+    assert!(text.contains(&mends) && text.contains(".cold: of log "), "{text}");
+    assert_eq!(setting.refused(), text, "it stays so");
+    assert_eq!(count(&dir), before, "nothing is removed");
+
+    // What the command does.
+    let header = fs::read(setting.log.join("shard-0/00000000.seg")).expect("the new log");
+    let log_id = *header[16..].first_chunk().expect("its id");
+    let others = of_others(&dir, Owner { log_id, shard: 0 }).expect("read");
+    set_aside(&dir, &others).expect("moved");
+    assert_eq!((count(&dir), count(&others[0].dir)), (1, before));
+    let node = setting.start();
+    // Who had read the former log hears that, and the stream begins anew.
+    reader.until("it is told", |seen| seen.stopped.is_some());
+    let stopped = reader.seen.stopped;
+    assert_eq!(stopped, Some(Stop::Diverged { next: 30_000, common: 0 }));
+    let admin = Admin::at(node.admin());
+    let positions = || admin.describe(by_name("s")).expect("there").positions.expect("told");
+    assert_eq!((positions().earliest_offset, positions().cold_end), (0, 0));
+    udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").publish_all(40_000);
+    assert!(positions().cold_end > 0, "it copies");
+    holds_exactly(connect::udp(setting.shard()).expect("a client"), 40_000);
+    node.stop();
+    assert_eq!(count(&others[0].dir), before);
 }
 
 #[test]

@@ -3,45 +3,13 @@
 mod common;
 
 use common::Random;
-use common::cold::{LOG, SHARD, World, block, record, segment};
-use mstream_pmem::cold::{
-    ColdDisk, ColdError, ColdFrom, ColdPage, ColdStore, DirDisk, Keep, SimDisk,
-};
-use mstream_pmem::format::RecordHeader;
+use common::cold::one::{STREAM, copy, hot, keep_all};
+use common::cold::{LOG, SHARD, World};
+use mstream_pmem::cold::{ColdDisk, ColdError, ColdFrom, ColdPage, ColdStore, DirDisk, SimDisk};
 use mstream_pmem::region::Level;
-
-const STREAM: u64 = 9;
-
-fn keep_all(_: u64) -> Option<Keep> {
-    Some(Keep::default())
-}
-
-/// A hot segment of so many batches of one message of `STREAM`, from `offset` on.
-fn hot(sequence: u64, offset: u64, batches: u64) -> (Vec<u8>, u64) {
-    let batch = |number: u64| {
-        let keys = [vec![number as u8; 3]];
-        let block = block(&keys, 900, number as u8);
-        let place = (offset + number + 1, offset + number, 1);
-        (record(sequence, STREAM, place, (1, 1_000 + offset + number), &block), block)
-    };
-    let batches: Vec<(RecordHeader, Vec<u8>)> = (0..batches).map(batch).collect();
-    let borrowed: Vec<(RecordHeader, &[u8])> =
-        batches.iter().map(|(header, block)| (*header, &block[..])).collect();
-    segment(sequence, offset + 1, &borrowed)
-}
 
 fn store() -> ColdStore<SimDisk> {
     ColdStore::open(SimDisk::new(Level::MediaSync), LOG, SHARD).expect("an empty directory")
-}
-
-fn copy<D: ColdDisk>(
-    store: &mut ColdStore<D>,
-    sequence: u64,
-    offset: u64,
-    batches: u64,
-) -> Result<(), ColdError> {
-    let (bytes, end) = hot(sequence, offset, batches);
-    store.copy(sequence, &bytes, end, &keep_all)
 }
 
 /// Offsets of all records of the stream.
@@ -121,7 +89,7 @@ fn a_failed_sync_ends_all_writing() {
 
 #[test]
 fn hot_segments_are_checked() {
-    let (bytes, end) = hot(7, 0, 5);
+    let (bytes, end) = hot(LOG, 7, 0, 5);
     let fails = |sequence, bytes: &[u8], end| {
         let error = store().copy(sequence, bytes, end, &keep_all).expect_err("refused");
         error.to_string()
@@ -160,7 +128,7 @@ fn what_is_held_is_passed_over() {
 
 #[test]
 fn a_loss_that_was_accepted_is_passed_over() {
-    let (mut bytes, end) = hot(7, 0, 5);
+    let (mut bytes, end) = hot(LOG, 7, 0, 5);
     bytes[4096 + 1024..4096 + 3 * 1024].fill(0);
     let hole = mstream_pmem::Hole {
         segment: 7.into(),

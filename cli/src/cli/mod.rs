@@ -16,7 +16,7 @@ pub(crate) use self::admin::{
     BacklogArgs, ConfigCommand, KeyArgs, NamesArgs, PublisherCommand, StreamCommand, TopArgs,
 };
 pub(crate) use self::pubsub::{PubArgs, ReachArgs, SubArgs};
-pub(crate) use self::wal::{WalCommand, WalDirArgs, WalDumpArgs};
+pub(crate) use self::wal::{WalColdArgs, WalCommand, WalDirArgs, WalDumpArgs};
 
 /// Publishes to and subscribes from MemoryStreamer nodes, and manages them.
 ///

@@ -17,26 +17,38 @@ pub(crate) struct WalDirArgs {
     pub(crate) shard: Option<u32>,
 }
 
+/// Which logs, and where their cold segments are.
+#[derive(Debug, Args)]
+pub(crate) struct WalColdArgs {
+    #[command(flatten)]
+    pub(crate) logs: WalDirArgs,
+    /// The node's `[cold] dir`, or the directory of one shard's cold segments [default: `cold` beside each log's segments]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cold: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum WalCommand {
-    /// What the logs hold: segments, streams, and whether they are sound
+    /// What the logs hold: segments, streams, cold segments, and whether they are sound
     ///
-    /// Nothing is changed or locked. A node may run on the logs meanwhile.
+    /// Of cold segments what stands at both ends of each file. DIR may also be a directory that holds cold segments
+    /// alone. Nothing is changed or locked. A node may run on the logs meanwhile.
     Inspect {
         #[command(flatten)]
-        logs: WalDirArgs,
+        logs: WalColdArgs,
     },
     /// Check all that a start checks; exit code 1 if anything is wrong
     ///
-    /// Says for each damage the file and byte, what is wrong there, what is missing, and where sound records go on.
-    /// Nothing is changed or locked. A node may run on the logs meanwhile.
+    /// Says for each damage the file and byte, what is wrong there, what is missing, and where sound records go on. Cold
+    /// segments are read whole. Nothing is changed or locked. A node may run on the logs meanwhile.
     Verify {
         #[command(flatten)]
-        logs: WalDirArgs,
+        logs: WalColdArgs,
     },
     /// Write the records of logs, or the messages of one stream
     ///
-    /// Of a damaged log, what is sound. Nothing is changed or locked. A node may run on the logs meanwhile.
+    /// Of a damaged log, what is sound. Messages of one stream come from cold segments too, where the log has them no
+    /// more. Nothing is changed or locked. A node may run on the logs meanwhile.
     Dump(WalDumpArgs),
     /// Accept what damaged logs have lost, so that their node takes messages again
     ///
@@ -49,13 +61,21 @@ pub(crate) enum WalCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Set cold segments of a log that is no more aside, so that the node of the log in its place starts
+    ///
+    /// The node is stopped. They go into a directory `log-ID-shard-N` where they are, which `mstream wal` reads like any
+    /// other. No file is removed, changed or written over.
+    SetColdAside {
+        #[command(flatten)]
+        logs: WalColdArgs,
+    },
 }
 
 /// What to dump, and how.
 #[derive(Debug, Args)]
 pub(crate) struct WalDumpArgs {
     #[command(flatten)]
-    pub(crate) logs: WalDirArgs,
+    pub(crate) logs: WalColdArgs,
     /// Only this stream's messages: its name, or its id with --id
     #[arg(long, value_name = "STREAM")]
     pub(crate) stream: Option<String>,

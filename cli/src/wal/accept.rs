@@ -103,10 +103,7 @@ fn told(
 fn loss(report: &LogReport, found: &[Problem], names: &Names) -> Vec<String> {
     let mut lines: Vec<String> = found.iter().map(Problem::line).collect();
     for missing in &report.missing {
-        let name = match names.of(missing.stream) {
-            "" => format!("stream {}", missing.stream),
-            name => format!("stream {name}"),
-        };
+        let name = names.named(missing.stream);
         let messages = counted(missing.to - missing.from, "message");
         lines.push(format!(
             "{name}: {messages} missing, offsets {} to {}",

@@ -3,11 +3,12 @@
 use std::io::{self, BufWriter, Write};
 
 use mstream_framing::MessageWriter;
-use mstream_pmem::format::Kind;
-use mstream_pmem::inspect::{Seen, each_record};
+use mstream_pmem::format::{Kind, RecordHeader};
+use mstream_pmem::inspect::{LogReport, Seen, SegmentFiles, each_record};
 use mstream_wire::Block;
 use serde::Serialize;
 
+use super::beneath::Beneath;
 use super::logs::Log;
 use super::names::Names;
 use crate::cli::WalDumpArgs;
@@ -78,23 +79,19 @@ pub(super) fn run(args: &WalDumpArgs, logs: &[Log], out: &mut Output) -> Result<
     match (&wanted, args.framing) {
         (Some(wanted), Some(framing)) => {
             let mut writer = MessageWriter::plain(stdout(), framing.framing());
-            each(logs, &mut |_, seen| {
-                messages(seen, wanted, &mut |_, message| {
-                    writer.write(message.payload).map_err(|error| Failure::of_output(&error))
-                })
+            each_message(logs, wanted, &names, &mut |_, _, message| {
+                writer.write(message.payload).map_err(|error| Failure::of_output(&error))
             })?;
             writer.finish().map(drop).map_err(|error| Failure::of_output(&error))
         }
         (Some(wanted), None) => {
             let mut writer = stdout();
-            each(logs, &mut |_, seen| {
-                messages(seen, wanted, &mut |offset, message| {
-                    let line = match json {
-                        true => json_message(seen, offset, message)?,
-                        false => text_message(seen, offset, message),
-                    };
-                    line_to(&mut writer, &line)
-                })
+            each_message(logs, wanted, &names, &mut |header, offset, message| {
+                let line = match json {
+                    true => json_message(header, offset, message)?,
+                    false => text_message(header, offset, message),
+                };
+                line_to(&mut writer, &line)
             })?;
             writer.flush().map_err(|error| Failure::of_output(&error))
         }
@@ -120,44 +117,80 @@ fn line_to(writer: &mut impl Write, line: &str) -> Written {
 /// Shows all sound records of all logs.
 fn each(logs: &[Log], show: &mut dyn FnMut(&Log, &Seen<'_>) -> Written) -> Written {
     for log in logs {
-        let files = log.files()?;
-        let report = log.examine(&files).map_err(|reason| format!("{}: {reason}", log.name()))?;
-        for damage in &report.damages {
-            note(&format!("{}: damaged: {damage}; what is sound follows", log.name()));
-        }
-        let mut written = Ok(());
-        let skipped = each_record(&files, &report, &mut |seen| {
-            written = show(log, seen);
-            written.is_ok()
-        });
-        written?;
-        match skipped.map_err(|error| format!("{}: {error}", log.dir.display()))? {
-            0 => {}
-            some => note(&format!(
-                "{}: {some} segments were recycled meanwhile and are left out",
-                log.name()
-            )),
-        }
+        let (files, report) = look(log)?;
+        each_of(log, &files, &report, &mut |seen| show(log, seen))?;
     }
     Ok(())
 }
 
-/// Shows the wanted messages of a record.
-fn messages(
-    seen: &Seen<'_>,
-    wanted: &Wanted,
-    show: &mut dyn FnMut(u64, &mstream_wire::Message<'_>) -> Written,
+/// Looks at a log, and says what is damaged.
+fn look(log: &Log) -> Result<(SegmentFiles, LogReport), Failure> {
+    let files = log.files()?;
+    let report = log.examine(&files).map_err(|reason| format!("{}: {reason}", log.name()))?;
+    for damage in &report.damages {
+        note(&format!("{}: damaged: {damage}; what is sound follows", log.name()));
+    }
+    Ok((files, report))
+}
+
+/// Shows all sound records of a log.
+fn each_of(
+    log: &Log,
+    files: &SegmentFiles,
+    report: &LogReport,
+    show: &mut dyn FnMut(&Seen<'_>) -> Written,
 ) -> Written {
-    let header = seen.header;
+    let mut written = Ok(());
+    let skipped = each_record(files, report, &mut |seen| {
+        written = show(seen);
+        written.is_ok()
+    });
+    written?;
+    match skipped.map_err(|error| format!("{}: {error}", log.dir.display()))? {
+        0 => {}
+        some => note(&format!(
+            "{}: {some} segments were recycled meanwhile and are left out",
+            log.name()
+        )),
+    }
+    Ok(())
+}
+
+/// What is done with a message: its record's header, its offset and itself.
+type Show<'a> = dyn FnMut(&RecordHeader, u64, &mstream_wire::Message<'_>) -> Written + 'a;
+
+/// Shows the wanted messages of all logs in order, those that only cold segments have among them.
+fn each_message(logs: &[Log], wanted: &Wanted, names: &Names, show: &mut Show<'_>) -> Written {
+    for log in logs {
+        let opened = if log.hot { Some(look(log)?) } else { None };
+        let (files, report) = opened.unzip();
+        let report = report.unwrap_or_default();
+        let mut beneath = Beneath::of(log, &report, (wanted.stream, wanted.from), names)?;
+        if let Some(files) = &files {
+            each_of(log, files, &report, &mut |seen| {
+                let (header, first) = (seen.header, seen.header.offset.get());
+                if header.kind != Kind::Data as u8 || header.stream.get() != wanted.stream {
+                    return Ok(());
+                }
+                beneath.up_to(first.min(wanted.to), &mut |header, block| {
+                    messages(header, block, wanted, show)
+                })?;
+                beneath.pass(first + u64::from(header.count.get()));
+                messages(header, seen.block, wanted, show)
+            })?;
+        }
+        beneath.up_to(wanted.to, &mut |header, block| messages(header, block, wanted, show))?;
+    }
+    Ok(())
+}
+
+/// Shows the wanted messages of a record of the wanted stream.
+fn messages(header: &RecordHeader, block: &[u8], wanted: &Wanted, show: &mut Show<'_>) -> Written {
     let (first, count) = (header.offset.get(), header.count.get());
-    if header.kind != Kind::Data as u8
-        || header.stream.get() != wanted.stream
-        || first >= wanted.to
-        || first + u64::from(count) <= wanted.from
-    {
+    if first >= wanted.to || first + u64::from(count) <= wanted.from {
         return Ok(());
     }
-    let block = match Block::parse(seen.block, count, header.block_crc.get()) {
+    let block = match Block::parse(block, count, header.block_crc.get()) {
         Ok(block) => block,
         Err(error) => {
             note(&format!("offset {first}: no messages in its block: {error}"));
@@ -166,18 +199,17 @@ fn messages(
     };
     for (offset, message) in (first..).zip(block.messages()) {
         if (wanted.from..wanted.to).contains(&offset) {
-            show(offset, &message)?;
+            show(header, offset, &message)?;
         }
     }
     Ok(())
 }
 
 fn json_message(
-    seen: &Seen<'_>,
+    header: &RecordHeader,
     offset: u64,
     message: &mstream_wire::Message<'_>,
 ) -> Result<String, Failure> {
-    let header = seen.header;
     let line = MessageLine {
         record: Record { offset, publisher: header.publisher.get(), message },
         lsn: header.lsn.get(),
@@ -187,8 +219,7 @@ fn json_message(
     serde_json::to_string(&line).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-fn text_message(seen: &Seen<'_>, offset: u64, message: &mstream_wire::Message<'_>) -> String {
-    let header = seen.header;
+fn text_message(header: &RecordHeader, offset: u64, message: &mstream_wire::Message<'_>) -> String {
     format!(
         "{offset} {} publisher {:x} {}",
         time(header.time.get()),

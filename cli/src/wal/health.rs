@@ -27,7 +27,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    fn of(file: String, byte: u64, what: String) -> Problem {
+    pub(super) fn of(file: String, byte: u64, what: String) -> Problem {
         Problem { file, byte, what, missing_lsns: None, beyond: String::new(), fault: false }
     }
 

@@ -4,6 +4,8 @@ use mstream_pmem::inspect::{FooterState, LogReport, SegmentReport, StreamReport}
 use mstream_pmem::region::Level;
 use serde::Serialize;
 
+use super::cold::Cold;
+use super::cold_text::ColdRecord;
 use super::health::{Problem, footers, problems, sentence};
 use super::logs::Log;
 use super::names::Names;
@@ -28,6 +30,7 @@ struct LogRecord<'a> {
     free_slots: &'a [u32],
     streams: Vec<StreamRecord<'a>>,
     missing: Vec<MissingRecord<'a>>,
+    cold: Option<ColdRecord<'a>>,
 }
 
 #[derive(Serialize)]
@@ -70,18 +73,25 @@ struct MissingRecord<'a> {
     to: u64,
 }
 
+/// A log and what was found of it.
+struct View<'a> {
+    log: &'a Log,
+    report: LogReport,
+    footers: Vec<(u32, FooterState)>,
+    problems: Vec<Problem>,
+    cold: Option<Cold>,
+    names: &'a Names,
+    health: String,
+}
+
 /// Describes the logs.
 pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
     let names = Names::read(None, logs)?;
     let mut failed = Vec::new();
     for log in logs {
-        let files = log.files()?;
-        match log.examine(&files) {
-            Ok(report) => {
-                let footers = footers(log, &files, &report);
-                let problems = problems(log, &files, &report, &footers);
-                describe(log, &report, &footers, &problems, &names, out)?;
-            }
+        match look(log, &names)? {
+            Ok(view) if out.json() => out.record(&record(&view))?,
+            Ok(view) => out.line(&text(&view))?,
             Err(reason) => failed.push(format!("{}: {reason}", log.name())),
         }
     }
@@ -91,37 +101,35 @@ pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
     }
 }
 
-fn describe(
-    log: &Log,
-    report: &LogReport,
-    footers: &[(u32, FooterState)],
-    problems: &[Problem],
-    names: &Names,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let health = sentence(report, problems);
-    if out.json() {
-        return out.record(&record(log, report, footers, problems, names, &health));
+/// Looks at a log and its cold segments, or at these alone.
+fn look<'a>(log: &'a Log, names: &'a Names) -> Result<Result<View<'a>, String>, Failure> {
+    let (mut report, mut footers, mut problems) = (LogReport::default(), Vec::new(), Vec::new());
+    let mut health = "cold segments alone".to_string();
+    if log.hot {
+        let files = log.files()?;
+        report = match log.examine(&files) {
+            Ok(report) => report,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        footers = self::footers(log, &files, &report);
+        problems = self::problems(log, &files, &report, &footers);
+        health = sentence(&report, &problems);
     }
-    out.line(&text(log, report, footers, problems, names, &health))
+    let cold = Cold::look(log, &report)?;
+    problems.extend(cold.iter().flat_map(|cold| cold.problems(names)));
+    Ok(Ok(View { log, report, footers, problems, cold, names, health }))
 }
 
 fn level(number: u8) -> Option<&'static str> {
     Level::from_number(number).map(Level::name)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn record<'a>(
-    log: &Log,
-    report: &'a LogReport,
-    footers: &[(u32, FooterState)],
-    problems: &'a [Problem],
-    names: &'a Names,
-    health: &'a str,
-) -> LogRecord<'a> {
+fn record<'a>(view: &'a View<'_>) -> LogRecord<'a> {
+    let View { log, report, footers, problems, cold, names, health } = view;
     let newest = report.segments.last().map(|segment| &segment.header);
     LogRecord {
         dir: log.dir.display().to_string(),
@@ -153,6 +161,7 @@ fn record<'a>(
                 to: missing.to,
             })
             .collect(),
+        cold: cold.as_ref().map(|cold| cold.record(names)),
     }
 }
 
@@ -195,14 +204,16 @@ fn stream_record<'a>(stream: &StreamReport, names: &'a Names) -> StreamRecord<'a
     }
 }
 
-fn text(
-    log: &Log,
-    report: &LogReport,
-    footers: &[(u32, FooterState)],
-    problems: &[Problem],
-    names: &Names,
-    health: &str,
-) -> String {
+fn text(view: &View<'_>) -> String {
+    let mut text = log_text(view);
+    if let Some(cold) = &view.cold {
+        text.push_str(&format!("\n{}", cold.text(view.names)));
+    }
+    text
+}
+
+fn log_text(view: &View<'_>) -> String {
+    let View { log, report, footers, problems, names, health, .. } = view;
     let mut text = format!("{}: {health}", log.name());
     for problem in problems {
         text.push_str(&format!("\n  {}", problem.line()));

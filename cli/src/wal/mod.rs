@@ -1,6 +1,10 @@
 //! `mstream wal`: the logs on this host, without a node.
 
 mod accept;
+mod aside;
+mod beneath;
+mod cold;
+mod cold_text;
 mod dump;
 mod health;
 mod inspect;
@@ -16,9 +20,10 @@ use crate::output::Output;
 pub(crate) fn run(command: &WalCommand, json: bool) -> Result<(), Failure> {
     let mut out = Output::new(json);
     match command {
-        WalCommand::Inspect { logs } => inspect::run(&logs::find(logs)?, &mut out),
-        WalCommand::Verify { logs } => verify::run(&logs::find(logs)?, &mut out),
-        WalCommand::Dump(args) => dump::run(args, &logs::find(&args.logs)?, &mut out),
+        WalCommand::Inspect { logs } => inspect::run(&logs::find_cold(logs)?, &mut out),
+        WalCommand::Verify { logs } => verify::run(&logs::find_cold(logs)?, &mut out),
+        WalCommand::Dump(args) => dump::run(args, &logs::find_cold(&args.logs)?, &mut out),
         WalCommand::AcceptLoss { logs, yes } => accept::run(&logs::find(logs)?, *yes, &mut out),
+        WalCommand::SetColdAside { logs } => aside::run(&logs::find_cold(logs)?, &mut out),
     }
 }

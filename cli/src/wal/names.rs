@@ -35,6 +35,14 @@ impl Names {
         stream.map_or("", |stream| &*stream.name)
     }
 
+    /// Words for a stream: its name, or its id where that is not known.
+    pub(super) fn named(&self, id: u64) -> String {
+        match self.of(id) {
+            "" => format!("stream {id}"),
+            name => format!("stream {name}"),
+        }
+    }
+
     /// The id of a stream.
     pub(super) fn id(&self, name: &str) -> Result<u64, Failure> {
         let Some(catalogue) = &self.0 else {

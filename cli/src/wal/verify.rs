@@ -1,9 +1,13 @@
 //! `mstream wal verify`.
 
+use mstream_pmem::inspect::LogReport;
 use serde::Serialize;
 
+use super::cold::Cold;
+use super::cold_text::ColdRecord;
 use super::health::{Problem, footers, of_files, problems, sentence};
 use super::logs::Log;
+use super::names::Names;
 use crate::failure::Failure;
 use crate::output::{Output, counted};
 
@@ -21,13 +25,15 @@ struct Verdict<'a> {
     /// Lsn behind the last sound record.
     next_lsn: u64,
     written_meanwhile: bool,
+    cold: Option<ColdRecord<'a>>,
 }
 
 /// Checks the logs.
 pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
+    let names = Names::read(None, logs)?;
     let mut wrong = 0;
     for log in logs {
-        wrong += check(log, out)?;
+        wrong += check(log, &names, out)?;
     }
     match wrong {
         0 => Ok(()),
@@ -35,52 +41,68 @@ pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
     }
 }
 
-/// Checks one log; how many things are wrong.
-fn check(log: &Log, out: &mut Output) -> Result<u64, Failure> {
-    let files = log.files()?;
-    let (mut verdict, problems, health);
-    match log.examine(&files) {
-        Ok(report) => {
-            problems = self::problems(log, &files, &report, &footers(log, &files, &report));
-            health = sentence(&report, &problems);
-            verdict = verdict_of(log);
-            verdict.segments = report.segments.len();
-            verdict.records = report.segments.iter().map(|segment| segment.records).sum();
-            verdict.messages = report.segments.iter().map(|segment| segment.messages).sum();
-            verdict.next_lsn = report.segments.last().map_or(1, |segment| segment.next_lsn);
-            verdict.written_meanwhile = report.moved;
-        }
-        Err(reason) => {
-            let mut found = of_files(log, &files);
-            found.push(Problem::whole(log.dir.display().to_string(), reason));
-            problems = found;
-            health = "a node would not start on it".to_string();
-            verdict = verdict_of(log);
+/// Checks one log and its cold segments; how many things are wrong.
+fn check(log: &Log, names: &Names, out: &mut Output) -> Result<u64, Failure> {
+    let mut verdict = verdict_of(log);
+    let (mut report, mut problems) = (LogReport::default(), Vec::new());
+    let mut health = "cold segments alone".to_string();
+    if log.hot {
+        let files = log.files()?;
+        match log.examine(&files) {
+            Ok(found) => {
+                problems = self::problems(log, &files, &found, &footers(log, &files, &found));
+                health = sentence(&found, &problems);
+                verdict.next_lsn = found.segments.last().map_or(1, |segment| segment.next_lsn);
+                report = found;
+            }
+            Err(reason) => {
+                problems = of_files(log, &files);
+                problems.push(Problem::whole(log.dir.display().to_string(), reason));
+                health = "a node would not start on it".to_string();
+            }
         }
     }
+    let mut cold = Cold::look(log, &report)?;
+    if let Some(cold) = &mut cold {
+        cold.verify(log);
+        problems.extend(cold.problems(names));
+    }
+    verdict.segments = report.segments.len();
+    verdict.records = report.segments.iter().map(|segment| segment.records).sum();
+    verdict.messages = report.segments.iter().map(|segment| segment.messages).sum();
+    verdict.written_meanwhile = report.moved;
     verdict.sound = problems.is_empty();
     verdict.problems = &problems;
     verdict.health = &health;
-    if out.json() {
-        out.record(&verdict)?;
-        return Ok(problems.len() as u64);
+    verdict.cold = cold.as_ref().map(|cold| cold.record(names));
+    match out.json() {
+        true => out.record(&verdict)?,
+        false => out.line(&text(log, &verdict, cold.as_ref()))?,
     }
-    let mut text = format!(
-        "{}: {health}: {}, {}, {}, next lsn {}",
-        log.name(),
-        counted(verdict.segments as u64, "segment"),
-        counted(verdict.records, "record"),
-        counted(verdict.messages, "message"),
-        verdict.next_lsn
-    );
+    Ok(problems.len() as u64)
+}
+
+fn text(log: &Log, verdict: &Verdict<'_>, cold: Option<&Cold>) -> String {
+    let mut text = format!("{}: {}", log.name(), verdict.health);
+    if log.hot {
+        text.push_str(&format!(
+            ": {}, {}, {}, next lsn {}",
+            counted(verdict.segments as u64, "segment"),
+            counted(verdict.records, "record"),
+            counted(verdict.messages, "message"),
+            verdict.next_lsn
+        ));
+    }
     if let Some(pid) = log.holder {
         text.push_str(&format!("; in use by pid {pid}, so the end moves"));
     }
-    for problem in &problems {
+    if let Some(cold) = cold {
+        text.push_str(&format!("\n  {}", cold.line()));
+    }
+    for problem in verdict.problems {
         text.push_str(&format!("\n  {}", problem.line()));
     }
-    out.line(&text)?;
-    Ok(problems.len() as u64)
+    text
 }
 
 fn verdict_of(log: &Log) -> Verdict<'static> {
@@ -96,5 +118,6 @@ fn verdict_of(log: &Log) -> Verdict<'static> {
         messages: 0,
         next_lsn: 0,
         written_meanwhile: false,
+        cold: None,
     }
 }

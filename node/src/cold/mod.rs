@@ -54,7 +54,9 @@ impl Start<'_> {
         too_weak(level, wal.level()).map_or(Ok(()), |reason| Err(failed(reason)))?;
         let refused = |error: ColdError| match error {
             ColdError::OtherLog { .. } => failed(format!(
-                "{error}; move them away, or name another directory with [cold] dir"
+                "{error}; nothing was changed. If that log is no more, `{}` sets its files aside, where `mstream wal` \
+                 reads them; else put it back, or name another directory with [cold] dir",
+                self.mends()
             )),
             _ => failed(error.to_string()),
         };
@@ -85,6 +87,17 @@ impl Start<'_> {
             watch: worker::Watch { cells: Arc::clone(&cells), shard, served: false },
         };
         Ok(Opened { worker, cells, cold })
+    }
+
+    /// The command that sets the files of another log aside.
+    fn mends(&self) -> String {
+        let (dir, shard) = (self.config.wal.dir.display(), self.number);
+        let mut command = format!("mstream wal set-cold-aside {dir} --shard {shard}");
+        let cold = self.config.cold_dir(self.number);
+        if cold != self.config.wal.shard_dir(self.number).join("cold") {
+            command.push_str(&format!(" --cold {}", cold.display()));
+        }
+        command
     }
 
     fn make_room(

@@ -9,12 +9,43 @@ use super::ColdError;
 use super::disk::ColdDisk;
 use super::error::failed;
 use super::format::{
-    Chunk, ENTRY_BYTES, EXTENT_BYTES, Extent, Footer, HEADER_BYTES, Header, VERSION, range_of,
+    Chunk, ENTRY_BYTES, EXTENT_BYTES, Extent, Footer, HEADER_BYTES, Header, VERSION,
 };
+use super::names::range_of;
 use super::page::packed_bytes;
 use crate::format::{Kind, RECORD_HEADER_BYTES, RecordHeader, crc32c};
 use crate::region::Level;
 use crate::wal::Record;
+
+/// Whose cold segments are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Id of the log that their records are from.
+    pub log_id: [u8; 16],
+    /// Its shard.
+    pub shard: u32,
+}
+
+impl Owner {
+    /// Whose the file with this header is.
+    pub(crate) fn of(header: &Header) -> Owner {
+        Owner { log_id: header.log_id, shard: header.shard.get() }
+    }
+
+    /// An error if the file `name`, which is `found`'s, is another one's.
+    pub(crate) fn check(self, name: &str, found: Owner) -> Result<(), ColdError> {
+        match found == self {
+            true => Ok(()),
+            false => Err(ColdError::OtherLog {
+                file: name.into(),
+                found: hex(&found.log_id),
+                found_shard: found.shard,
+                expected: hex(&self.log_id),
+                shard: self.shard,
+            }),
+        }
+    }
+}
 
 /// What is known of a file without reading its chunks.
 #[derive(Clone, Debug)]
@@ -34,12 +65,11 @@ pub(crate) struct ColdFile {
 }
 
 impl ColdFile {
-    /// The summary of a file of the log `log_id`, shard `shard`.
+    /// The summary of a file of `owner`, or of any if that is not known.
     pub(crate) fn read(
         disk: &mut impl ColdDisk,
         name: &str,
-        log_id: [u8; 16],
-        shard: u32,
+        owner: Option<Owner>,
     ) -> Result<ColdFile, ColdError> {
         let damaged = |at, what| Err(damage(name, at, what));
         let Some(range) = range_of(name) else {
@@ -49,24 +79,14 @@ impl ColdFile {
         if bytes < 2 * HEADER_BYTES as u64 {
             return damaged(bytes, "the file is shorter than header and footer");
         }
-        let mut head = [0; HEADER_BYTES];
-        disk.read_at(name, 0, &mut head).map_err(failed(name, "reading its header"))?;
-        let header = match Header::read(&head) {
+        let header = match header(disk, name)? {
             Ok(header) => header,
             Err(what) => return damaged(0, what),
         };
         if header.version.get() != VERSION {
             return Err(ColdError::Version { file: name.into(), version: header.version.get() });
         }
-        if header.log_id != log_id || header.shard.get() != shard {
-            return Err(ColdError::OtherLog {
-                file: name.into(),
-                found: hex(&header.log_id),
-                found_shard: header.shard.get(),
-                expected: hex(&log_id),
-                shard,
-            });
-        }
+        owner.map_or(Ok(()), |owner| owner.check(name, Owner::of(&header)))?;
         let level = Level::from_number(header.level);
         let Some(level) = level.filter(|_| (header.from.get(), header.to.get()) == range) else {
             return damaged(32, "the header does not fit the name, or has no known level");
@@ -74,8 +94,9 @@ impl ColdFile {
         let end = bytes - HEADER_BYTES as u64;
         let mut tail = [0; HEADER_BYTES];
         disk.read_at(name, end, &mut tail).map_err(failed(name, "reading its footer"))?;
-        let Some(footer) = Footer::read(&tail, &header, bytes) else {
-            return damaged(end, "the footer does not fit header and size");
+        let footer = match Footer::read(&tail, &header, bytes) {
+            Ok(footer) => footer,
+            Err(what) => return damaged(end, what),
         };
         let table_at = footer.table_at.get();
         // The footer's check fits, so that the sizes were those of a file once, and they fit this one's.
@@ -208,6 +229,16 @@ impl ColdFile {
     }
 }
 
+/// The header of a file that is long enough, or what it lacks.
+pub(crate) fn header(
+    disk: &mut impl ColdDisk,
+    name: &str,
+) -> Result<Result<Header, &'static str>, ColdError> {
+    let mut head = [0; HEADER_BYTES];
+    disk.read_at(name, 0, &mut head).map_err(failed(name, "reading its header"))?;
+    Ok(Header::read(&head))
+}
+
 /// The records of a chunk and where they begin in it; `None` for what is no record, which ends it.
 pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (usize, Option<Record<'_>>)> {
     let mut at = 0;
@@ -248,6 +279,6 @@ pub(crate) fn damage(name: &str, at: u64, what: &'static str) -> ColdError {
     ColdError::Damaged { file: name.into(), at, what, lost: None }
 }
 
-fn hex(id: &[u8; 16]) -> String {
+pub(crate) fn hex(id: &[u8; 16]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -16,24 +16,8 @@ pub(crate) const EXTENT_BYTES: usize = 80;
 pub(crate) const CHUNK_BYTES: usize = 32 * 1024;
 /// The version that this program reads and writes.
 pub(crate) const VERSION: u16 = 1;
-/// What stands behind the name of a file that is being written.
-pub(crate) const NEW: &str = ".new";
-const COLD: &str = ".cold";
-
 const MAGIC: [u8; 8] = *b"MSTRCOLD";
 const END_MAGIC: [u8; 8] = *b"MSTRCEND";
-
-/// The name of the file that covers these hot segments.
-pub(crate) fn name_of(from: u64, to: u64) -> String {
-    format!("{from:08}-{to:08}{COLD}")
-}
-
-/// The hot segments that a file's name says.
-pub(crate) fn range_of(name: &str) -> Option<(u64, u64)> {
-    let (from, to) = name.strip_suffix(COLD)?.split_once('-')?;
-    let range = (from.parse().ok()?, to.parse().ok()?);
-    (range.0 > 0 && range.0 <= range.1 && name_of(range.0, range.1) == name).then_some(range)
-}
 
 /// The beginning of a file.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -129,18 +113,32 @@ impl Footer {
         footer
     }
 
-    /// The footer in the last bytes of a file of `bytes` bytes, if they are that of this header.
-    pub(crate) fn read(end: &[u8; HEADER_BYTES], header: &Header, bytes: u64) -> Option<Footer> {
+    /// The footer in the last bytes of a file of `bytes` bytes with this header, or what they lack.
+    pub(crate) fn read(
+        end: &[u8; HEADER_BYTES],
+        header: &Header,
+        bytes: u64,
+    ) -> Result<Footer, &'static str> {
         let footer: Footer = zerocopy::transmute!(*end);
+        if footer.magic != END_MAGIC {
+            return Err("no footer ends the file: it was cut short, or its end is another's");
+        }
+        if footer.check.get() != footer.expected_check(header) {
+            return Err("the footer's check does not fit, or it is of another header");
+        }
+        match footer.fits(bytes) {
+            Some(true) => Ok(footer),
+            _ => Err("the footer does not fit the file's size"),
+        }
+    }
+
+    /// True for one whose parts follow each other up to the end of a file of `bytes` bytes.
+    fn fits(&self, bytes: u64) -> Option<bool> {
         let part = |count: U64, size: usize| count.get().checked_mul(size as u64);
-        let table = part(footer.chunks, ENTRY_BYTES)?.checked_add(footer.table_at.get())?;
-        let extents = part(footer.extents, EXTENT_BYTES)?.checked_add(footer.extents_at.get())?;
-        let sound = footer.magic == END_MAGIC
-            && footer.check.get() == footer.expected_check(header)
-            && footer.table_at.get() >= HEADER_BYTES as u64
-            && table == footer.extents_at.get()
-            && extents.checked_add(HEADER_BYTES as u64) == Some(bytes);
-        sound.then_some(footer)
+        let table = part(self.chunks, ENTRY_BYTES)?.checked_add(self.table_at.get())?;
+        let extents = part(self.extents, EXTENT_BYTES)?.checked_add(self.extents_at.get())?;
+        let follow = self.table_at.get() >= HEADER_BYTES as u64 && table == self.extents_at.get();
+        Some(follow && extents.checked_add(HEADER_BYTES as u64) == Some(bytes))
     }
 
     fn expected_check(&self, header: &Header) -> u32 {
@@ -271,19 +269,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_ranges() {
-        assert_eq!(name_of(5, 12), "00000005-00000012.cold");
-        assert_eq!(range_of("00000005-00000012.cold"), Some((5, 12)));
-        assert_eq!(range_of(&name_of(1, u64::MAX)), Some((1, u64::MAX)));
-        let others = ["5-12.cold", "00000012-00000005.cold", "00000000-00000005.cold", "lock"];
-        for other in
-            others.into_iter().chain(["00000005-00000012.cold.new", "+0000005-00000012.cold"])
-        {
-            assert_eq!(range_of(other), None, "{other}");
-        }
-    }
-
-    #[test]
     fn an_entry_counts_in_its_place_only() {
         let chunk =
             Chunk { first: 1, end: 2, last_time: 3, place: 64, bytes: 104, crc: 5, last_epoch: 6 };
@@ -311,8 +296,8 @@ mod tests {
             extents_crc: 0,
         };
         let footer: [u8; HEADER_BYTES] = zerocopy::transmute!(Footer::new(&header, &fields));
-        assert!(Footer::read(&footer, &header, 128).is_some());
-        assert!(Footer::read(&footer, &other, 128).is_none());
-        assert!(Footer::read(&footer, &header, 129).is_none());
+        assert!(Footer::read(&footer, &header, 128).is_ok());
+        assert!(Footer::read(&footer, &other, 128).is_err());
+        assert!(Footer::read(&footer, &header, 129).is_err());
     }
 }

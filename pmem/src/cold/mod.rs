@@ -1,29 +1,38 @@
 //! Cold segments: what streams keep longer than the log does, in files sorted by stream and offset
 //! (`docs/cold-format.md`).
 
+mod aside;
 mod bandwidth;
 mod disk;
 mod error;
-mod file;
+pub(crate) mod file;
 mod format;
 mod maintain;
 mod merge;
+pub(crate) mod names;
 mod newest;
 mod page;
 mod policy;
 mod read;
+mod read_only;
 mod retention;
 mod segment;
 mod sim;
 mod store;
+mod verify;
 mod writer;
 
+pub use aside::{SetAside, of_others, set_aside};
 pub use bandwidth::Bandwidth;
 pub use disk::{ColdDisk, DirDisk, cold_level};
 pub use error::ColdError;
+pub use file::Owner;
+pub use names::is_cold_name;
 pub use page::ColdPage;
+pub use read_only::ReadOnly;
 pub use sim::SimDisk;
 pub use store::ColdStore;
+pub use verify::ColdDamage;
 
 use crate::region::Level;
 

@@ -5,15 +5,15 @@ use std::io;
 
 use super::disk::ColdDisk;
 use super::error::failed;
-use super::file::ColdFile;
-use super::format::{Extent, HEADER_BYTES, NEW, range_of};
+use super::file::{ColdFile, Owner, header};
+use super::format::{Extent, HEADER_BYTES};
 use super::merge::Merge;
+use super::names::{Place, arranged};
 use super::newest::{Decisions, Newest};
 use super::segment::HotSegment;
 use super::writer::{Writer, not_synced};
 use super::{ColdError, ColdRange, ColdStats, Keep};
 use crate::holes::{Hole, Holes};
-use crate::planted::{Bug, planted};
 use crate::wal::Record;
 
 /// The cold segments of one shard's log. One thread uses it; every call may wait for the disk.
@@ -65,13 +65,9 @@ impl StreamState {
 }
 
 impl<D: ColdDisk> ColdStore<D> {
-    /// Opens the cold segments on `disk`, of shard `shard` of the log `log_id`. Half-written files are removed, and those
-    /// that a merge's output replaces.
-    ///
-    /// # Errors
-    /// When the system refuses something, or a file is damaged, from elsewhere or of another version.
-    pub fn open(disk: D, log_id: [u8; 16], shard: u32) -> Result<Self, ColdError> {
-        let mut store = ColdStore {
+    /// A store without files.
+    pub(crate) fn empty(disk: D, log_id: [u8; 16], shard: u32) -> Self {
+        ColdStore {
             disk,
             log_id,
             shard,
@@ -85,29 +81,40 @@ impl<D: ColdDisk> ColdStore<D> {
             live_bytes: 0,
             live_streams: 0,
             poisoned: None,
-        };
-        let names = store.disk.list().map_err(failed(".", "listing the files"))?;
-        let mut removed = store.remove_half_written(&names)?;
-        let mut ranges: Vec<(u64, u64)> = names.iter().filter_map(|name| range_of(name)).collect();
-        // What contains others stands before them.
-        ranges.sort_by_key(|(from, to)| (*from, std::cmp::Reverse(*to)));
-        for range in ranges {
-            let name = super::format::name_of(range.0, range.1);
-            if let Some(last) = store.files.last()
-                && range.0 <= last.range.1
-                && !planted(Bug::ColdInputsCount)
-            {
-                if range.1 > last.range.1 {
-                    return Err(ColdError::Overlap { first: last.name.clone(), second: name });
-                }
-                store.disk.remove(&name).map_err(failed(&name, "removing it"))?;
-                removed = true;
-                continue;
-            }
-            let file = ColdFile::read(&mut store.disk, &name, log_id, shard)?;
-            store.files.push(file);
         }
-        if removed {
+    }
+
+    /// Opens the cold segments on `disk`, of shard `shard` of the log `log_id`. Half-written files are removed, and those
+    /// that a merge's output replaces.
+    ///
+    /// # Errors
+    /// When the system refuses something, or a file is damaged, from elsewhere or of another version. Nothing is removed
+    /// then.
+    pub fn open(disk: D, log_id: [u8; 16], shard: u32) -> Result<Self, ColdError> {
+        let mut store = ColdStore::empty(disk, log_id, shard);
+        let owner = Owner { log_id, shard };
+        let names = store.disk.list().map_err(failed(".", "listing the files"))?;
+        let mut replaced = Vec::new();
+        for named in arranged(&names) {
+            let name = named.name;
+            match named.place {
+                Place::Counts => {
+                    store.files.push(ColdFile::read(&mut store.disk, &name, Some(owner))?);
+                }
+                Place::Overlaps(first) => return Err(ColdError::Overlap { first, second: name }),
+                Place::HalfWritten | Place::Within(_) => {
+                    // Another log's name may say anything here. What has no header is nobody's.
+                    if let Ok(Ok(header)) = header(&mut store.disk, &name) {
+                        owner.check(&name, Owner::of(&header))?;
+                    }
+                    replaced.push(name);
+                }
+            }
+        }
+        for name in &replaced {
+            store.disk.remove(name).map_err(failed(name, "removing it"))?;
+        }
+        if !replaced.is_empty() {
             store.disk.sync_directory().map_err(not_synced("."))?;
         }
         store.copied = store.files.last().map_or(0, |file| file.range.1);
@@ -115,31 +122,35 @@ impl<D: ColdDisk> ColdStore<D> {
         Ok(store)
     }
 
-    fn remove_half_written(&mut self, names: &[String]) -> Result<bool, ColdError> {
-        let half = names.iter().filter(|name| name.strip_suffix(NEW).and_then(range_of).is_some());
-        let mut removed = false;
-        for name in half {
-            self.disk.remove(name).map_err(failed(name, "removing what is half written"))?;
-            removed = true;
-        }
-        Ok(removed)
-    }
-
     /// Takes all streams from the files' extents.
     pub(crate) fn count_streams(&mut self) -> Result<(), ColdError> {
         self.streams.clear();
         (self.live_bytes, self.live_streams) = (0, 0);
-        for file in &self.files {
-            for extent in &file.extents {
-                let state = self.streams.entry(extent.stream.get()).or_default();
-                if extent.from.get() < state.end {
-                    let what = "a stream's offsets are in an older file too";
-                    let at = file.bytes - HEADER_BYTES as u64;
-                    return Err(super::file::damage(&file.name, at, what));
-                }
-                self.live_streams += u64::from(append_extent(state, extent));
-                self.live_bytes += extent.bytes.get();
-            }
+        let files = std::mem::take(&mut self.files);
+        let counted = files.iter().try_for_each(|file| self.count(file));
+        self.files = files;
+        counted
+    }
+
+    /// Takes the streams of a file that is behind all others, or nothing of it.
+    pub(crate) fn count(&mut self, file: &ColdFile) -> Result<(), ColdError> {
+        // Those of one stream in one file are in order.
+        let again = file.extents.iter().any(|extent| {
+            let held = self.streams.get(&extent.stream.get());
+            held.is_some_and(|held| extent.from.get() < held.end)
+        });
+        if again {
+            let at = file.bytes - HEADER_BYTES as u64;
+            return Err(super::file::damage(
+                &file.name,
+                at,
+                "a stream's offsets are in an older file too",
+            ));
+        }
+        for extent in &file.extents {
+            let state = self.streams.entry(extent.stream.get()).or_default();
+            self.live_streams += u64::from(append_extent(state, extent));
+            self.live_bytes += extent.bytes.get();
         }
         Ok(())
     }
@@ -226,11 +237,7 @@ impl<D: ColdDisk> ColdStore<D> {
             let new = writer.new_name();
             let file = written.and_then(|()| writer.finish(&mut self.disk));
             let file = file.inspect_err(|error| self.abandon(&new, error))?;
-            for extent in &file.extents {
-                let state = self.streams.entry(extent.stream.get()).or_default();
-                self.live_streams += u64::from(append_extent(state, extent));
-                self.live_bytes += extent.bytes.get();
-            }
+            self.count(&file)?;
             self.files.push(file);
         }
         self.copied = sequence;

@@ -6,9 +6,8 @@ use super::ColdError;
 use super::disk::ColdDisk;
 use super::error::failed;
 use super::file::{ColdFile, pack};
-use super::format::{
-    CHUNK_BYTES, Chunk, Extent, Footer, FooterFields, HEADER_BYTES, Header, NEW, name_of,
-};
+use super::format::{CHUNK_BYTES, Chunk, Extent, Footer, FooterFields, HEADER_BYTES, Header};
+use super::names::{NEW, name_of};
 use super::page::packed_bytes;
 use crate::format::crc32c;
 use crate::planted::{Bug, planted};

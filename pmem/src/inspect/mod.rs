@@ -4,11 +4,13 @@
 //! reader is not taken for damage, because damage is what all looks find at the same place: two where nothing moved
 //! between them, more where it did.
 
+mod cold;
 mod files;
 mod footers;
 
 use std::io;
 
+pub use cold::{ColdFileReport, ColdLook, ColdState, ColdStreamReport};
 pub use files::{SegmentFiles, lock_holder};
 pub use footers::{FooterState, check_footer};
 

@@ -20,13 +20,23 @@ pub struct Hot {
     pub(super) base_lsn: u64,
 }
 
-/// Lays a hot segment out.
+/// Lays a hot segment of `LOG` out.
 pub fn segment(sequence: u64, base_lsn: u64, batches: &[(RecordHeader, &[u8])]) -> (Vec<u8>, u64) {
+    segment_of(LOG, sequence, base_lsn, batches)
+}
+
+/// Lays a hot segment of any log out.
+pub fn segment_of(
+    log_id: [u8; 16],
+    sequence: u64,
+    base_lsn: u64,
+    batches: &[(RecordHeader, &[u8])],
+) -> (Vec<u8>, u64) {
     let room: u64 = batches.iter().map(|(_, block)| record_bytes(block.len())).sum();
     let mut bytes = vec![0; (SEGMENT_DATA_AT + room) as usize + 4096];
     let header = SegmentHeader::new(&SegmentFields {
         shard: SHARD,
-        log_id: LOG,
+        log_id,
         sequence,
         base_lsn,
         base_epoch: 1,

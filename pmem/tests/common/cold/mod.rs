@@ -2,6 +2,7 @@
 
 mod checks;
 mod hot;
+pub mod one;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use mstream_pmem::format::RecordHeader;
 use mstream_pmem::region::Level;
 
 use super::Random;
-pub use hot::{Hot, block, record, segment};
+pub use hot::{Hot, block, record, segment, segment_of};
 
 pub const LOG: [u8; 16] = *b"a log of a world";
 pub const SHARD: u32 = 3;
