@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mstream_client::{From, StreamRef};
 
-use crate::log::{IndexArgs, RecoveryArgs, WalArgs};
+use crate::log::{ColdArgs, IndexArgs, RecoveryArgs, WalArgs};
 
 /// Measures MemoryStreamer: latency and throughput beside the raw port's floor; plain clients; market data
 /// to publish.
@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Recovery(RecoveryArgs),
     /// Finding a record by stream and offset.
     Index(IndexArgs),
+    /// Reading cold segments: all records in order, a page at a time, and single look-ups; with the files in the page
+    /// cache and, on a disk, without.
+    Cold(ColdArgs),
     /// Publishes messages to a running appliance until all are acknowledged.
     Publish(PublishArgs),
     /// Reads a stream of a running appliance and checks its offsets.

@@ -44,6 +44,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::All(args) => measure::run(&Scenario::ALL, &args),
         Command::Wal(args) => log::wal(&args),
         Command::Recovery(args) => log::recovery(&args),
+        Command::Cold(args) => log::cold(&args),
         Command::Index(args) => log::index(&args),
         Command::UdpEcho(args) => measure::udp_echo(&args),
         Command::Publish(args) => clients::publish(&args),

@@ -66,6 +66,26 @@ fn the_index_is_measured_and_says_what_a_record_takes() {
 }
 
 #[test]
+fn cold_segments_are_read_whole_and_at_random() {
+    // On a disk and in memory: only the one has files that are not cached.
+    for (dir, on_disk) in [(env!("CARGO_TARGET_TMPDIR"), true), ("/dev/shm", false)] {
+        let (output, report) = measured(&["cold", "--mib", "3", "--dir", dir]);
+        let cases = report["cases"].as_array().expect("cases");
+        assert_eq!(cases.len(), 2);
+        for case in cases {
+            assert!(case["bytes"].as_u64().is_some_and(|bytes| bytes >= 3 << 20), "{case}");
+            let figures = ["seconds", "bytes_per_s", "records_per_s", "messages_per_s"];
+            positive(&case["cached"], &figures);
+            assert!(case["cached"]["lookup_ns"]["p50"].as_u64() > Some(0), "{case}");
+            let disk = case["level"] == "media-sync";
+            assert!(disk == case["uncached"].is_object() && (on_disk || !disk), "{case}");
+        }
+        assert_eq!(cases[0]["messages"], cases[0]["records"].as_u64().expect("records") * 17);
+        assert!(String::from_utf8_lossy(&output.stdout).contains("records/s"));
+    }
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_named() {
     for scenario in ["wal", "recovery"] {
         let output = bench().args([scenario, "--wal", "/nowhere"]).output().expect("it runs");

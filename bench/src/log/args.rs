@@ -63,6 +63,22 @@ pub(crate) struct RecoveryArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct ColdArgs {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    /// Directory that the cold segments are made in, and removed from again: on the medium that is to be measured
+    /// [default: the one for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// MiB of records in cold segments
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) mib: u64,
+    /// Seed of what is looked up
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct IndexArgs {
     #[command(flatten)]
     pub(crate) log: LogArgs,

@@ -1,7 +1,8 @@
-//! The write-ahead log alone, without ports and sessions: appending, recovering, finding a record.
+//! The write-ahead log alone, without ports and sessions: appending, recovering, finding a record, reading cold segments.
 
 mod append;
 mod args;
+mod cold;
 mod footers;
 mod index;
 #[expect(unsafe_code, reason = "a C library of another project, and its functions")]
@@ -17,9 +18,13 @@ use crate::measure::{Host, Percentiles, Pinned, log_parent};
 use crate::{Failure, replace_file, say};
 
 pub(crate) use append::run as wal;
-pub(crate) use args::{IndexArgs, RecoveryArgs, WalArgs};
+pub(crate) use args::{ColdArgs, IndexArgs, RecoveryArgs, WalArgs};
+pub(crate) use cold::run as cold;
 pub(crate) use index::run as index;
 pub(crate) use recovery::run as recovery;
+
+/// Bytes of a message's header in a block (`docs/protocol.md` section 4.3).
+const MESSAGE_HEADER: usize = 8;
 
 /// What a scenario found.
 #[derive(Debug, Serialize)]

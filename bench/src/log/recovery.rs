@@ -7,13 +7,11 @@ use serde::Serialize;
 
 use super::args::RecoveryArgs;
 use super::rig::{Rig, Shape, open, region};
-use super::{Place, machine, median, tell};
+use super::{MESSAGE_HEADER, Place, machine, median, tell};
 use crate::Failure;
 use crate::measure::Clock;
 
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// Bytes of a message's header in a block (`docs/protocol.md` section 4.3).
-const MESSAGE_HEADER: usize = 8;
 
 /// What the log is full of.
 #[derive(Debug, Serialize)]
