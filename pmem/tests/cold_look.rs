@@ -210,6 +210,33 @@ fn files_from_elsewhere_are_told() {
     assert!(states[3..].iter().all(|state| state.is_wrong()));
 }
 
+/// What is copied, merged and removed while it is looked at is not taken for damage, and nothing is missing.
+#[test]
+fn files_that_are_merged_meanwhile_are_whole() {
+    let dir = Dir(tempfile::tempdir_in("/dev/shm").expect("tmpfs"));
+    let mut store = dir.store(LOG).expect("an empty directory");
+    copy(&mut store, 1, 0, 20).expect("copied");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            for sequence in 2..=300 {
+                copy(&mut store, sequence, (sequence - 1) * 20, 20).expect("copied");
+                while store.maintain(0, &keep_all, 40_000).expect("merged").more {}
+            }
+        });
+        let (mut least, mut looks) = (20, 0);
+        while !writer.is_finished() || looks == 0 {
+            let mut look = ColdLook::open(dir.path(), Some(OWNER)).expect("a directory");
+            look.verify(&mut |_, _| ());
+            assert!(look.files().iter().all(|file| !file.state.is_wrong()), "{:?}", look.files());
+            let found = offsets(&mut look);
+            assert!(found.len() >= least, "{} after {least}", found.len());
+            (least, looks) = (found.len(), looks + 1);
+            assert_eq!(found, (0..least as u64).collect::<Vec<u64>>());
+        }
+    });
+    assert_eq!(offsets(&mut dir.look()).len(), 6_000);
+}
+
 /// Bits flipped, ends cut, parts zeroed anywhere: said in words, and never more than what was stored is read.
 #[test]
 fn any_damage_is_said_and_nothing_else_is_read() {

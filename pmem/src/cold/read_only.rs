@@ -1,13 +1,13 @@
 //! Cold segments that are only looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::disk::ColdDisk;
-use super::names::is_cold_name;
+use super::names::{is_cold_name, range_of};
 use crate::region::Level;
 
 /// Listings of a directory in which names come and go, at most, before that is said.
@@ -40,22 +40,32 @@ impl ReadOnly {
     }
 }
 
-/// All cold segments in `dir`; `None` when one was gone before it could be opened: another may be in its place.
+/// All cold segments in `dir`; `None` when others were there a moment later: a merge may have replaced some.
 fn open_all(dir: &Path) -> io::Result<Option<BTreeMap<String, File>>> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if !is_cold_name(&name) {
-            continue;
-        }
-        match File::open(entry.path()) {
-            Ok(file) => files.insert(name, file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let names = names(dir)?;
+    for name in &names {
+        match File::open(dir.join(name)) {
+            Ok(file) => files.insert(name.clone(), file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(io::Error::new(error.kind(), format!("{name}: {error}"))),
         };
     }
-    Ok(Some(files))
+    // What is being written comes and goes.
+    let whole = |names: &BTreeSet<String>| -> BTreeSet<String> {
+        names.iter().filter(|name| range_of(name).is_some()).cloned().collect()
+    };
+    let (before, after) = (whole(&names), whole(&self::names(dir)?));
+    let opened = before.iter().all(|name| files.contains_key(name));
+    Ok((opened && before == after).then_some(files))
+}
+
+fn names(dir: &Path) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(dir)? {
+        names.extend(entry?.file_name().into_string().ok().filter(|name| is_cold_name(name)));
+    }
+    Ok(names)
 }
 
 fn refused<T>() -> io::Result<T> {
