@@ -192,7 +192,7 @@ impl<R: Region> Wal<R> {
         const SHARED: usize = 2 * LINE as usize - RECORD_HEADER_BYTES;
         let rest = block.get(SHARED..).unwrap_or_default();
         let rest_at = at + 2 * LINE;
-        let ahead = rest.len() / 2 & !(LINE as usize - 1);
+        let ahead = (rest.len() / 2) & !(LINE as usize - 1);
         if ahead > 0 {
             self.region.stream(rest_at, &rest[..ahead]);
         }

@@ -1,12 +1,40 @@
 //! Reading: a record by its place, and places by offset, time and epoch.
 
+use std::num::NonZeroU32;
+
 use crate::format::{Kind, LINE, RECORD_HEADER_BYTES, RecordHeader, crc32c, record_bytes};
 use crate::region::Region;
 use crate::tables::StreamSlot;
-use crate::wal::{Record, RecordAt, Wal};
+use crate::wal::{Record, Wal};
 
 /// Records whose headers are on their way while one is looked at, where a segment is walked through.
 const AHEAD: u64 = 16;
+
+/// Where a record stands: its address in units of 64 bytes. Never 0: a segment header stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordAt(NonZeroU32);
+
+impl RecordAt {
+    pub(crate) fn new(address: u64) -> RecordAt {
+        RecordAt::of_line((address / LINE) as u32)
+    }
+
+    #[inline]
+    pub(crate) fn of_line(line: u32) -> RecordAt {
+        RecordAt(NonZeroU32::new(line).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// Which line of 64 bytes of the region it begins in.
+    #[inline]
+    pub(crate) fn line(self) -> u32 {
+        self.0.get()
+    }
+
+    /// Byte of the region where it begins.
+    pub fn address(self) -> u64 {
+        u64::from(self.line()) * LINE
+    }
+}
 
 impl<R: Region> Wal<R> {
     /// The record at `at`, if it is still one. Which one that is may have changed, where a file was exchanged under the

@@ -2,15 +2,15 @@
 //! records. After [`Wal::open`] nothing here allocates.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::fault::Fault;
-use crate::format::{LINE, ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
+use crate::format::{ROLL_BYTES, RecordHeader, SEGMENT_DATA_AT};
 use crate::holdings::Holdings;
 use crate::index::{ArenaSize, Index};
 use crate::older::Older;
 use crate::poison::Poison;
+pub use crate::read::RecordAt;
 use crate::region::{Barrier, Level, Region};
 use crate::retire::Retire;
 use crate::sealed::SegmentGap;
@@ -18,32 +18,6 @@ use crate::tables::Tables;
 pub use crate::tables::{
     Life, PublicationSlot, PublicationState, StreamSlot, StreamState, TableLimits,
 };
-
-/// Where a record stands: its address in units of 64 bytes. Never 0: a segment header stands there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordAt(NonZeroU32);
-
-impl RecordAt {
-    pub(crate) fn new(address: u64) -> RecordAt {
-        RecordAt::of_line((address / LINE) as u32)
-    }
-
-    #[inline]
-    pub(crate) fn of_line(line: u32) -> RecordAt {
-        RecordAt(NonZeroU32::new(line).unwrap_or(NonZeroU32::MIN))
-    }
-
-    /// Which line of 64 bytes of the region it begins in.
-    #[inline]
-    pub(crate) fn line(self) -> u32 {
-        self.0.get()
-    }
-
-    /// Byte of the region where it begins.
-    pub fn address(self) -> u64 {
-        u64::from(self.line()) * LINE
-    }
-}
 
 /// A table has no free entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
