@@ -19,6 +19,8 @@ use crate::measure::{Clock, Percentiles};
 
 /// Streams whose records lie among each other in the log.
 const STREAMS: u64 = 16;
+/// The least segment: on hugetlbfs they are of whole pages.
+const HUGE_PAGE: u64 = 2 << 20;
 /// What `[cold] read_buffer_bytes` is by default.
 const PAGE_BYTES: usize = 256 * 1024;
 /// Room for a few records: of a look-up that reads one chunk.
@@ -148,7 +150,7 @@ fn fill(
     block: usize,
     count: u16,
 ) -> Result<ColdStore<DirDisk>, Failure> {
-    let segment_bytes = ((mib << 20) / 8).next_power_of_two().clamp(1 << 20, 64 << 20);
+    let segment_bytes = ((mib << 20) / 8).next_power_of_two().clamp(HUGE_PAGE, 64 << 20);
     let tables = TableLimits { streams: STREAMS as usize, publications: 1, publishers: 1 };
     let shape = Shape { segment_bytes, segments: 8 + 2 * tables.reserve_segments(segment_bytes) };
     let log = place.dir.path().join("log");
