@@ -15,7 +15,7 @@ use mstream_client::{Event, From, Identity};
 use mstream_wire::{Code, Skip};
 
 /// More than one segment takes: the first one is known to have been full.
-const MESSAGES: u64 = 16_000;
+const MESSAGES: u64 = 12_000;
 /// One in the first segment.
 const CHANGED: u64 = 700;
 
