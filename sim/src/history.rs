@@ -410,9 +410,13 @@ impl History {
         };
         let last = end.wrapping_sub(1);
         let stored = known.at(last);
+        let was = || known.lost.iter().any(|(offset, lost)| *offset == last && is(lost));
         if !stored.is_some_and(is) {
-            let was = known.lost.iter().any(|(offset, lost)| *offset == last && is(lost));
-            return told::acknowledged(was, &content, end, &stored);
+            return told::acknowledged(was(), &content, end, &stored);
+        }
+        // What a reboot took was acknowledged before it, also where a newer life has stored it there again since.
+        if stored.is_some_and(|stored| stored.content.life > content.life) && was() {
+            return Ok(());
         }
         durable::acknowledged(format_args!("{content}"), end, known.visible)?;
         known.promised = known.promised.max(end);
