@@ -115,7 +115,7 @@ impl<R: Region> Wal<R> {
         self.poison.map(AppendError::Poisoned).or(fault)
     }
 
-    /// Makes room, then writes a record. Its lsn is that of the record written next.
+    /// Makes room, then writes a record.
     pub(crate) fn append(
         &mut self,
         fields: RecordFields,

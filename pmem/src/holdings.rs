@@ -1,7 +1,7 @@
 //! Who has anything in which segment, noted while it is written.
 //!
 //! Recycling a segment has to know what it is the newest of, and what leaves the index with it. Its records say
-//! that, but they are far away by then: reading them took a third of the memory's bandwidth. So each stream,
+//! that, but they are far away by then: reading them took a third of an append's time. So each stream,
 //! publication and life that a segment of this start is the first to mention gets an entry in a ring, and
 //! recycling reads that instead. Where the ring is full, and for segments that a start found, the
 //! records are read (`docs/adr/0009-recycling-does-not-read.md`).

@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{Random, config};
-use mstream_pmem::format::{crc32c, record_bytes};
+use common::{Random, append_one, config};
+use mstream_pmem::format::record_bytes;
 use mstream_pmem::sim::SimRegion;
-use mstream_pmem::wal::{AppendData, AppendError, StreamSlot, TableLimits, Wal, WalConfig};
+use mstream_pmem::wal::{AppendError, StreamSlot, TableLimits, Wal, WalConfig};
 
 const SEGMENT: u64 = 64 * 1024;
 const SLOTS: u32 = 24;
@@ -15,26 +15,6 @@ type Log = Wal<SimRegion>;
 fn open(region: SimRegion, tables: TableLimits) -> Log {
     let slots: Vec<u32> = (0..SLOTS).collect();
     Wal::open(region, &slots, WalConfig { tables, ..config(0) }).expect("sound").0
-}
-
-/// Appends a batch of one message to a stream. False where the log has no room now.
-fn append(wal: &mut Log, id: u64, publisher: u64, bytes: usize) -> bool {
-    let block = vec![id as u8; bytes];
-    let stream = wal.open_stream(id).expect("room");
-    let data = AppendData {
-        stream,
-        publication: wal.open_publication(publisher, stream).expect("room"),
-        incarnation: 1,
-        count: 1,
-        block_crc: crc32c(&block),
-        time_ns: 0,
-        block: &block,
-    };
-    let appended = wal.append_data(&data);
-    wal.barrier();
-    wal.persisted();
-    assert!(matches!(appended, Ok(_) | Err(AppendError::Full)), "{appended:?}");
-    appended.is_ok()
 }
 
 /// Bytes of the records that a stream holds, as they are read.
@@ -65,7 +45,10 @@ fn play(seed: u64, tables: TableLimits, streams: u64) {
         for _ in 0..2_000 {
             let id = 1 + random.below(streams);
             let publisher = 1 + random.below(3);
-            append(&mut wal, id, publisher, 8 + random.below(1_000) as usize);
+            let bytes = 8 + random.below(1_000) as usize;
+            let appended = append_one(&mut wal, id, publisher, bytes);
+            // Now and then the log has no room yet.
+            assert!(matches!(appended, Ok(_) | Err(AppendError::Full)), "{appended:?}");
             if let Some(slot) = wal.stream_slot(1 + random.below(streams))
                 && random.below(4) == 0
             {

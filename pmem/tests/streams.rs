@@ -2,11 +2,10 @@
 
 mod common;
 
-use common::{Random, config};
-use mstream_pmem::format::crc32c;
+use common::{Random, append_one, config};
 use mstream_pmem::region::Region;
 use mstream_pmem::sim::SimRegion;
-use mstream_pmem::wal::{AppendData, AppendError, TableLimits, Wal, WalConfig};
+use mstream_pmem::wal::{AppendError, TableLimits, Wal, WalConfig};
 
 const SEGMENT: u64 = 64 * 1024;
 const SLOTS: u32 = 12;
@@ -29,30 +28,16 @@ fn reopen(wal: Wal<SimRegion>, tables: TableLimits) -> Wal<SimRegion> {
     Wal::open(wal.into_region().after_kill(), &all(), settings(tables)).expect("sound").0
 }
 
-/// Appends one message of `publisher` to a stream, and completes its barrier.
+/// As [`append_one`], and recycles a little.
 fn append<R: Region>(
     wal: &mut Wal<R>,
     stream: u64,
     publisher: u64,
     bytes: usize,
 ) -> Result<u64, AppendError> {
-    let stream = wal.open_stream(stream)?;
-    let publication = wal.open_publication(publisher, stream)?;
-    let block = vec![stream.0 as u8; bytes];
-    let data = AppendData {
-        stream,
-        publication,
-        incarnation: 1,
-        count: 1,
-        block_crc: crc32c(&block),
-        time_ns: 0,
-        block: &block,
-    };
-    let appended = wal.append_data(&data);
-    wal.barrier();
-    wal.persisted();
+    let appended = append_one(wal, stream, publisher, bytes);
     wal.housekeep(4);
-    appended.map(|appended| appended.offset)
+    appended
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::args::ColdArgs;
 use super::index::Random;
-use super::rig::{Shape, config, region};
+use super::rig::{Shape, config, open_streams, region};
 use super::{MESSAGE_HEADER, Place, histogram, machine, median, percentiles, tell};
 use crate::Failure;
 use crate::measure::{Clock, Percentiles};
@@ -164,10 +164,7 @@ fn fill(
     let keep = |_: u64| Some(Keep::default());
     let payload: Vec<u8> = (0..block).map(|at| (at * 31) as u8).collect();
     let block_crc = crc32c(&payload);
-    let streams: Result<Vec<_>, _> = (1..=STREAMS).map(|id| wal.open_stream(id)).collect();
-    let streams = streams.map_err(|full| full.to_string())?;
-    let publication =
-        wal.open_publication(1 << 63 | 1, streams[0]).map_err(|full| full.to_string())?;
+    let (streams, publication) = open_streams(&mut wal, STREAMS)?;
     // A few records of each stream at a time, so that the copy has something to sort.
     let mut refused = 0;
     for number in 0_u64.. {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::args::IndexArgs;
 use super::index::Random;
-use super::rig::{Shape, config, region};
+use super::rig::{Shape, config, open_streams, region};
 use super::{Place, median};
 use crate::Failure;
 use crate::measure::Clock;
@@ -95,10 +95,7 @@ fn fill<R: Region>(
 ) -> Result<Vec<StreamSlot>, Failure> {
     let block = [7; BLOCK];
     let block_crc = crc32c(&block);
-    let slots: Result<Vec<_>, _> = (1..=streams).map(|id| wal.open_stream(id)).collect();
-    let slots = slots.map_err(|full| full.to_string())?;
-    let publication =
-        wal.open_publication(1 << 63 | 1, slots[0]).map_err(|full| full.to_string())?;
+    let (slots, publication) = open_streams(wal, streams)?;
     let mut filled = 0;
     let mut refused = 0;
     while filled < records {

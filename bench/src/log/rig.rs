@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mstream_pmem::prepare::{DirConfig, boot_id, open_dir};
 use mstream_pmem::recovery::RecoveryReport;
+use mstream_pmem::region::Region;
 use mstream_pmem::wal::{AppendData, PublicationSlot, StreamSlot, TableLimits, Wal, WalConfig};
 use mstream_pmem::{AnyRegion, MappedRegion};
 
@@ -63,6 +64,17 @@ pub(super) fn config() -> Result<WalConfig, Failure> {
         ready_segments: 2,
         time_ns: 0,
     })
+}
+
+/// Opens streams 1 to `streams`, and an anonymous publication.
+pub(super) fn open_streams<R: Region>(
+    wal: &mut Wal<R>,
+    streams: u64,
+) -> Result<(Vec<StreamSlot>, PublicationSlot), Failure> {
+    let slots: Result<Vec<_>, _> = (1..=streams).map(|id| wal.open_stream(id)).collect();
+    let slots = slots.map_err(|full| full.to_string())?;
+    let publication = wal.open_publication(1 << 63 | 1, slots[0]);
+    Ok((slots, publication.map_err(|full| full.to_string())?))
 }
 
 impl Rig {

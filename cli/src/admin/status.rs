@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Admin, words};
 use crate::failure::Failure;
-use crate::output::{self, Output, count, counted, span_ms, table};
+use crate::output::{self, Output, count, counted, hex, span_ms, table};
 use crate::settings::Settings;
 
 /// What a counter of refusals counts, in words; `None` for one that says what was done.
@@ -331,8 +331,4 @@ fn port_text(port: &Port) -> String {
         text.push_str(&format!("\n    {}", told.join(", ")));
     }
     text
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::cold::{owner, whose};
 use super::logs::Log;
 use crate::failure::Failure;
-use crate::output::{Output, counted};
+use crate::output::{Output, counted, hex};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -50,7 +50,7 @@ pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
 fn tell(log: &Log, owner: &Owner, others: &[SetAside], out: &mut Output) -> Result<(), Failure> {
     if out.json() {
         let moved = others.iter().map(|other| Moved {
-            log_id: super::inspect::hex(&other.owner.log_id),
+            log_id: hex(&other.owner.log_id),
             shard: other.owner.shard,
             dir: other.dir.display().to_string(),
             files: &other.files,

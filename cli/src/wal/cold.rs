@@ -7,11 +7,10 @@ use mstream_pmem::cold::{ColdDamage, Owner};
 use mstream_pmem::inspect::{ColdFileReport, ColdLook, ColdState, LogReport};
 
 use super::health::Problem;
-use super::inspect::hex;
 use super::logs::{Log, bar};
 use super::names::Names;
 use crate::failure::Failure;
-use crate::output::counted;
+use crate::output::{counted, hex};
 
 /// The cold segments of one shard.
 pub(super) struct Cold {
@@ -23,7 +22,7 @@ pub(super) struct Cold {
     pub(super) aside: Vec<PathBuf>,
 }
 
-/// Sums over the files that count.
+/// Sums over all files.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) files: u64,

@@ -6,9 +6,8 @@ use mstream_pmem::region::Level;
 use serde::Serialize;
 
 use super::cold::Cold;
-use super::inspect::hex;
 use super::names::Names;
-use crate::output::{self, count, counted};
+use crate::output::{self, count, counted, hex};
 
 /// Cold segments as JSON has them.
 #[derive(Serialize)]

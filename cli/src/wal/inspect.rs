@@ -10,7 +10,7 @@ use super::health::{Problem, footers, problems, sentence};
 use super::logs::Log;
 use super::names::Names;
 use crate::failure::Failure;
-use crate::output::{self, Output, count, counted};
+use crate::output::{self, Output, count, counted, hex};
 
 #[derive(Serialize)]
 struct LogRecord<'a> {
@@ -122,10 +122,6 @@ fn look<'a>(log: &'a Log, names: &'a Names) -> Result<Result<View<'a>, String>, 
 
 fn level(number: u8) -> Option<&'static str> {
     Level::from_number(number).map(Level::name)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn record<'a>(view: &'a View<'_>) -> LogRecord<'a> {

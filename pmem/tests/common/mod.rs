@@ -63,6 +63,31 @@ pub fn open_whole(config: DirConfig) -> Result<(AnyRegion, Vec<u32>, Preparer), 
     Ok((region, slots, preparer))
 }
 
+/// Appends one message of `publisher` to a stream that may be new, and a barrier.
+pub fn append_one<R: Region>(
+    wal: &mut Wal<R>,
+    stream: u64,
+    publisher: u64,
+    bytes: usize,
+) -> Result<u64, AppendError> {
+    let stream = wal.open_stream(stream)?;
+    let publication = wal.open_publication(publisher, stream)?;
+    let block = vec![stream.0 as u8; bytes];
+    let data = AppendData {
+        stream,
+        publication,
+        incarnation: 1,
+        count: 1,
+        block_crc: crc32c(&block),
+        time_ns: 0,
+        block: &block,
+    };
+    let appended = wal.append_data(&data);
+    wal.barrier();
+    wal.persisted();
+    appended.map(|appended| appended.offset)
+}
+
 /// The seeds to play: those of MSTREAM_MODEL_SEEDS, if it is set.
 pub fn seeds(default: std::ops::RangeInclusive<u64>) -> std::ops::RangeInclusive<u64> {
     let Ok(text) = std::env::var("MSTREAM_MODEL_SEEDS") else { return default };
