@@ -46,13 +46,15 @@ fn stops_reading<P: Port>(node: &Node, connect: impl Fn(Identity) -> Traffic<P>)
         panic!("{:?}", idler.seen);
     };
     assert!(earliest > idler.seen.next && earliest < 10_500 + TURNS, "{:?}", idler.seen);
-    // It decides to go on from there.
-    idler.seen.stopped = None;
-    (idler.seen.read, idler.seen.next) = (0, 0);
+    // It decides to go on from there, again if the log gives up what it was about to read: the
+    // reserve is filled behind the last message too.
     let subscription = idler.subscription();
-    idler.client.seek(subscription, From::Earliest);
     let end = publisher.seen.published;
-    idler.until("read what is left", |seen| seen.next == end);
+    while idler.seen.stopped.take().is_some() {
+        (idler.seen.read, idler.seen.next) = (0, 0);
+        idler.client.seek(subscription, From::Earliest);
+        idler.until("read what is left", |seen| seen.next == end || seen.stopped.is_some());
+    }
     assert!(idler.seen.read > 10_000, "{:?}", idler.seen);
     let after = node.memory();
     eprintln!("memory {} KiB, then {} KiB; {:?}", before >> 10, after >> 10, idler.seen);
