@@ -84,6 +84,8 @@ mstream_planted::bugs! {
     ColdKeepsDisplaced,
     /// What a log lost and cold segments hold counts on.
     ColdNotSettled,
+    /// A log that lost what it said of a stream begins it anew, below what cold segments hold of it.
+    ColdContradicted,
     /// A footer leaves a segment's last data record out.
     FooterWithoutLast,
     /// A footer is taken for that of whatever segment the slot holds.

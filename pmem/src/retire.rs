@@ -14,7 +14,7 @@ use crate::region::Region;
 use crate::scan::wipe_order;
 use crate::sealed::SegmentGap;
 use crate::tables::StreamSlot;
-use crate::wal::{Record, RecordAt, Segment, TableFull, Wal};
+use crate::wal::{AppendError, Record, RecordAt, Segment, TableFull, Wal};
 
 /// The bit that marks ids of anonymous publishers: their state is not kept.
 pub(crate) const ANONYMOUS: u64 = 1 << 63;
@@ -277,18 +277,45 @@ impl<R: Region> Wal<R> {
 
     /// Says a stream's offset again if the newest record that says it is at one of the addresses. `None` without room.
     pub(crate) fn restate_stream(&mut self, slot: StreamSlot, inside: &Range<u64>) -> Option<()> {
-        let state = self.tables.streams[slot.0 as usize];
+        let state = &self.tables.streams[slot.0 as usize];
         if is_inside(state.newest, inside) && !planted(Bug::StreamNotRestated) {
-            let fields = RecordFields {
-                stream: state.id,
-                offset: state.next_offset,
-                ..self.plain(Kind::StreamState, true, &[])
-            };
-            let newest = self.append(fields, &[]).ok()?;
-            self.tables.streams[slot.0 as usize].newest = Some(newest);
-            self.hold(slot, None);
+            self.state_stream(slot, state.next_offset).ok()?;
         }
         Some(())
+    }
+
+    /// Writes down which offset a stream goes on with.
+    fn state_stream(&mut self, slot: StreamSlot, offset: u64) -> Result<(), AppendError> {
+        let stream = self.tables.streams[slot.0 as usize].id;
+        let plain = self.plain(Kind::StreamState, true, &[]);
+        let newest = self.append(RecordFields { stream, offset, ..plain }, &[])?;
+        self.tables.streams[slot.0 as usize].newest = Some(newest);
+        self.hold(slot, None);
+        Ok(())
+    }
+
+    /// At a start: a stream whose offsets below `end` are held elsewhere goes on behind them. A log that lost something
+    /// may say less: that record of it too. True if it did. Blocks for as long as it takes.
+    ///
+    /// # Errors
+    /// Why that could not be written down; the stream is as it was then.
+    pub fn go_on_behind(&mut self, stream: u64, end: u64) -> Result<bool, AppendError> {
+        let slot = self.tables.open_stream(stream)?;
+        if self.stream(slot).next_offset >= end || planted(Bug::ColdContradicted) {
+            return Ok(false);
+        }
+        while let Err(error) = self.state_stream(slot, end) {
+            if error != AppendError::Window {
+                return Err(error);
+            }
+            self.region.wait();
+        }
+        let state = &mut self.tables.streams[slot.0 as usize];
+        state.next_offset = end;
+        if state.entries.is_empty() {
+            state.earliest_offset = end;
+        }
+        Ok(true)
     }
 
     /// The same for a publisher's sequence in a stream.

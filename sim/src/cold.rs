@@ -147,6 +147,9 @@ impl Cold {
             wal.give_back(sealed);
             wal.refill_reserve();
         }
+        for (stream, held) in store.ranges().filter(|(stream, _)| streams.keep(*stream).is_some()) {
+            wal.go_on_behind(stream, held.end).map_err(broken)?;
+        }
         let link = ColdLink::new(PAGES);
         let sealed = Arc::new(ArrayQueue::new(LENT));
         let ranges = store.ranges().collect();

@@ -343,12 +343,18 @@ impl History {
         Ok(())
     }
 
-    /// What the log holds of a cold stream no more is in cold segments, as it was; what is not was compacted away.
+    /// What the log holds of a cold stream no more is in cold segments, as it was; what is not was compacted away. They
+    /// hold nothing from where the log goes on.
     pub(crate) fn holds_cold<R: Region, D: ColdDisk>(
         &self,
         wal: &Wal<R>,
         store: &mut ColdStore<D>,
     ) -> Check {
+        for (id, _) in (1..).zip(&self.streams).filter(|(_, known)| !known.deleted) {
+            let end = store.range(u64::from(id)).map_or(0, |range| range.end);
+            let next = wal.stream_by_id(id.into()).map_or(0, |state| state.next_offset);
+            compacted::within(id, end, next)?;
+        }
         if self.losses > 0 {
             return Ok(());
         }

@@ -20,7 +20,7 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 9] = [
+const LOG: [pmem::Bug; 11] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
@@ -28,6 +28,8 @@ const LOG: [pmem::Bug; 9] = [
     pmem::Bug::SequenceNotRestated,
     pmem::Bug::PublicationNotNoted,
     pmem::Bug::RebootUnnoticed,
+    pmem::Bug::ColdNotSettled,
+    pmem::Bug::ColdContradicted,
     pmem::Bug::FooterWithoutLast,
     pmem::Bug::FootersNotSearched,
 ];

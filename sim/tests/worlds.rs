@@ -40,7 +40,7 @@ fn three_hundred_worlds_with_all_faults() {
 fn worlds_that_failed_before() {
     for seed in [
         29, 189, 199, 229, 430, 489, 780, 807, 948, 1313, 1437, 1545, 2976, 3197, 7573, 8826,
-        9004299, 20076293,
+        9004299, 20076293, 40022483,
     ] {
         play(Run::new(seed));
     }

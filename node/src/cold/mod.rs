@@ -72,6 +72,9 @@ impl Start<'_> {
             }
         }
         self.make_room(wal, &mut store, &queues);
+        if wal.fault().is_none() {
+            self.go_on_behind(wal, &store).map_err(failed)?;
+        }
         let cold = Cold {
             link: queues.link.clone(),
             pages: (0..settings.read_buffers)
@@ -98,6 +101,26 @@ impl Start<'_> {
             command.push_str(&format!(" --cold {}", cold.display()));
         }
         command
+    }
+
+    /// A log that lost what it said of a stream goes on behind what is held of it, never below.
+    fn go_on_behind(
+        &self,
+        wal: &mut Wal<AnyRegion>,
+        store: &ColdStore<DirDisk>,
+    ) -> Result<(), String> {
+        let shard = self.number as u32;
+        for (stream, held) in store.ranges() {
+            if kept(self.streams, shard, stream).is_none() {
+                continue;
+            }
+            let refused = |error| format!("stream {stream}: writing that it goes on: {error}");
+            if wal.go_on_behind(stream, held.end).map_err(refused)? {
+                let from = held.end;
+                tracing::warn!(shard, stream, from, "the log lost what it said of a stream");
+            }
+        }
+        Ok(())
     }
 
     fn make_room(

@@ -31,6 +31,16 @@ pub(crate) fn reaches(stream: u32, end: u64, earliest: u64) -> Check {
     Ok(())
 }
 
+/// No cold segment holds what the log has yet to give.
+pub(crate) fn within(stream: u32, end: u64, next: u64) -> Check {
+    ensure!(
+        NAME,
+        end <= next,
+        "stream {stream}: the log goes on with {next}, cold segments end at {end}"
+    );
+    Ok(())
+}
+
 /// A place of cold segments is read.
 pub(crate) fn readable(stream: u32, offset: u64, readable: bool) -> Check {
     ensure!(NAME, readable, "stream {stream} offset {offset} is not in cold segments");
