@@ -285,6 +285,44 @@ fn damage_is_told_by_file_and_byte_and_can_be_accepted() {
 }
 
 #[test]
+fn what_is_behind_a_torn_tail_is_counted() {
+    let logs = Logs::new(2500);
+    let newest = &logs.json("inspect", &[])[0]["segments"];
+    let newest = newest.as_array().and_then(|all| all.last()).expect("some").clone();
+    let end = newest["sound"][0][1].as_u64().expect("a byte");
+    // The fifth record from the end: it may have been on its way, for all that the log says.
+    let at = end - 5 * RECORD;
+    let slot = newest["slot"].as_u64().expect("a number") as u32;
+    logs.flip(slot, at + 100);
+    let text = logs.text("verify", &[]);
+    assert!(text.starts_with("shard 0: sound"), "{text}");
+    let line = format!(
+        "{slot:08}.seg byte {at}: torn tail: the log ends here; 4 sound records of 4 messages behind it are dropped"
+    );
+    assert!(text.contains(&line) && logs.text("inspect", &[]).contains(&line), "{text}");
+    let torn = &logs.json("verify", &[])[0]["torn_tail"];
+    assert_eq!((&torn["byte"], &torn["records"]), (&at.into(), &4.into()), "{torn}");
+    logs.append(&mut logs.wal());
+    assert_eq!(logs.json("verify", &[])[0]["torn_tail"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_log_without_any_header_is_not_said_to_be_mended() {
+    let logs = Logs::new(2500);
+    for slot in 0..3 {
+        let file = fs::File::options().write(true).open(logs.file(slot)).expect("there");
+        file.write_all_at(&[0xff; 4096], 0).expect("inside");
+    }
+    let files = |logs: &Logs| (0..8).map(|slot| fs::read(logs.file(slot)).ok()).collect::<Vec<_>>();
+    let before = files(&logs);
+    let (code, text, _) = texts(&logs.run("verify", &[]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("no segment header is left: nothing of it can be read"), "{text}");
+    assert_fails(&logs.run("accept-loss", &["--yes"]), "there is nothing to go on with: move ");
+    assert!(files(&logs) == before, "nothing was changed");
+}
+
+#[test]
 fn files_that_are_short_or_missing_and_header_copies_are_told() {
     let logs = Logs::new(2500);
     logs.flip(1, 512 + 40);

@@ -337,6 +337,22 @@ pub(crate) fn torn(bytes: &[u8], header: &SegmentHeader, end: u64) -> bool {
         .is_some_and(|rest| rest.len() as u64 >= LINE && rest[4..8] == generation)
 }
 
+/// Sound data records of a segment's own behind its valid records, which end at `tail`: how many, and their messages.
+pub(crate) fn sound_behind(bytes: &[u8], header: &SegmentHeader, tail: &Tail) -> (u64, u64) {
+    let (mut records, mut messages, mut at) = (0, 0, tail.end);
+    while at < bytes.len() as u64 {
+        let found = header_at(bytes, at, header.generation());
+        let sound = found.ok().filter(|record| {
+            record.lsn.get() >= tail.lsn && sound_by_itself(bytes, at, record).is_ok()
+        });
+        if let Some(record) = sound.filter(|record| record.kind == Kind::Data as u8) {
+            (records, messages) = (records + 1, messages + u64::from(record.count.get()));
+        }
+        at += sound.map_or(LINE, |record| record_bytes(record.block_bytes.get() as usize));
+    }
+    (records, messages)
+}
+
 /// Byte of the first record of `generation` (of any, if none is given) in a slot without a segment header.
 pub(crate) fn headless(bytes: &[u8], generation: Option<u64>) -> Option<u64> {
     lines(SEGMENT_DATA_AT, bytes).find(|at| is_of(bytes, *at, generation))

@@ -61,6 +61,14 @@ fn accept(log: &Log, yes: bool, names: &Names, out: &mut Output) -> Result<(), F
         }
         return told(log, &report, 0, found, names, out);
     }
+    if report.segments.is_empty() {
+        let dir = log.dir.display();
+        return Err(failed(format!(
+            "{}; no segment header is left, so nothing of the log can be read and there is nothing to go on with: move {dir} \
+             away, and the node begins a new log",
+            found[0].line()
+        )));
+    }
     for line in loss(&report, &found, names) {
         note(&format!("{}: {line}", log.name()));
     }
@@ -71,6 +79,11 @@ fn accept(log: &Log, yes: bool, names: &Names, out: &mut Output) -> Result<(), F
     let segments = files.slots().len() as u32;
     drop(files);
     let accepted = write(log, &report, segments).map_err(failed)?;
+    if accepted == 0 {
+        return Err(failed(
+            "nothing was recorded: a start finds no loss there any more".to_string(),
+        ));
+    }
     if out.json() {
         return told(log, &report, accepted, found, names, out);
     }

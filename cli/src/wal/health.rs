@@ -2,7 +2,8 @@
 
 use mstream_pmem::DamageKind;
 use mstream_pmem::footer::footer_path;
-use mstream_pmem::inspect::{FooterState, LogReport, SegmentFiles, check_footer};
+use mstream_pmem::format::SEGMENT_DATA_AT;
+use mstream_pmem::inspect::{Ended, FooterState, LogReport, SegmentFiles, check_footer};
 use serde::Serialize;
 
 use super::logs::Log;
@@ -50,6 +51,45 @@ impl Problem {
             line.push_str(&format!("; {}", self.beyond));
         }
         line
+    }
+}
+
+/// What stands behind the end of a log that nobody writes to.
+#[derive(Debug, Serialize)]
+pub(super) struct TornTail {
+    file: String,
+    /// Byte behind the last record that counts.
+    byte: u64,
+    /// Sound data records behind it, and their messages.
+    records: u64,
+    messages: u64,
+}
+
+impl TornTail {
+    /// Of the newest segment, if it is torn.
+    pub(super) fn of(log: &Log, report: &LogReport) -> Option<TornTail> {
+        let newest = report.segments.last().filter(|newest| newest.ended == Ended::Torn);
+        newest.filter(|_| log.holder.is_none()).map(|newest| TornTail {
+            file: log.file(newest.slot).display().to_string(),
+            byte: newest.runs.last().map_or(SEGMENT_DATA_AT, |(_, end)| *end),
+            records: newest.behind.0,
+            messages: newest.behind.1,
+        })
+    }
+
+    /// A line for people.
+    pub(super) fn line(&self) -> String {
+        let TornTail { file, byte, .. } = self;
+        let behind = match self.records {
+            0 => "nothing sound stands behind it".to_string(),
+            records => format!(
+                "{} of {} behind it are dropped by the next start: they were not behind a barrier yet, or what stands at \
+                 this byte was damaged since",
+                counted(records, "sound record"),
+                counted(self.messages, "message"),
+            ),
+        };
+        format!("{file} byte {byte}: torn tail: the log ends here; {behind}")
     }
 }
 
@@ -153,6 +193,11 @@ pub(super) fn sentence(report: &LogReport, problems: &[Problem]) -> String {
             let what: Vec<&str> = problems.iter().map(|problem| problem.what.as_str()).collect();
             format!("{}{accepted}", what.join("; "))
         }
+        (faults, _) if report.segments.is_empty() => format!(
+            "FAULT: damaged at {}, and no segment header is left: nothing of it can be read; a node does not start on it, but \
+             where it promises no more than level process: there it begins a new log",
+            counted(faults as u64, "place"),
+        ),
         (faults, _) => {
             let lost: u64 = problems
                 .iter()

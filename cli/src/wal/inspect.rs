@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cold::Cold;
 use super::cold_text::ColdRecord;
-use super::health::{Problem, footers, problems, sentence};
+use super::health::{Problem, TornTail, footers, problems, sentence};
 use super::logs::Log;
 use super::names::Names;
 use crate::failure::Failure;
@@ -19,6 +19,7 @@ struct LogRecord<'a> {
     used_by_pid: Option<u32>,
     health: &'a str,
     problems: &'a [Problem],
+    torn_tail: Option<TornTail>,
     log_id: Option<String>,
     level: Option<&'static str>,
     epoch: u32,
@@ -133,6 +134,7 @@ fn record<'a>(view: &'a View<'_>) -> LogRecord<'a> {
         used_by_pid: log.holder,
         health,
         problems,
+        torn_tail: TornTail::of(log, report),
         log_id: report.log_id.map(|id| hex(&id)),
         level: newest.and_then(|header| level(header.level)),
         epoch: report.epoch,
@@ -213,6 +215,9 @@ fn log_text(view: &View<'_>) -> String {
     let mut text = format!("{}: {health}", log.name());
     for problem in problems {
         text.push_str(&format!("\n  {}", problem.line()));
+    }
+    if let Some(torn) = TornTail::of(log, report) {
+        text.push_str(&format!("\n  {}", torn.line()));
     }
     if let Some(pid) = log.holder {
         text.push_str(&format!(

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::cold::Cold;
 use super::cold_text::ColdRecord;
-use super::health::{Problem, footers, of_files, problems, sentence};
+use super::health::{Problem, TornTail, footers, of_files, problems, sentence};
 use super::logs::Log;
 use super::names::Names;
 use crate::failure::Failure;
@@ -19,6 +19,7 @@ struct Verdict<'a> {
     sound: bool,
     health: &'a str,
     problems: &'a [Problem],
+    torn_tail: Option<TornTail>,
     segments: usize,
     records: u64,
     messages: u64,
@@ -67,6 +68,7 @@ fn check(log: &Log, names: &Names, out: &mut Output) -> Result<u64, Failure> {
         cold.verify(log);
         problems.extend(cold.problems(names));
     }
+    verdict.torn_tail = TornTail::of(log, &report);
     verdict.segments = report.segments.len();
     verdict.records = report.segments.iter().map(|segment| segment.records).sum();
     verdict.messages = report.segments.iter().map(|segment| segment.messages).sum();
@@ -102,6 +104,9 @@ fn text(log: &Log, verdict: &Verdict<'_>, cold: Option<&Cold>) -> String {
     for problem in verdict.problems {
         text.push_str(&format!("\n  {}", problem.line()));
     }
+    if let Some(torn) = &verdict.torn_tail {
+        text.push_str(&format!("\n  {}", torn.line()));
+    }
     text
 }
 
@@ -113,6 +118,7 @@ fn verdict_of(log: &Log) -> Verdict<'static> {
         sound: true,
         health: "",
         problems: &[],
+        torn_tail: None,
         segments: 0,
         records: 0,
         messages: 0,

@@ -22,7 +22,7 @@ use crate::format::{
 };
 pub use crate::prepare::slot_of;
 use crate::recovery::RecoveryError;
-use crate::scan::read_header;
+use crate::scan::{read_header, sound_behind};
 pub use crate::slots::{Extent, Slots};
 use crate::survey::{Expected, Found, Survey, records};
 
@@ -74,6 +74,9 @@ pub struct SegmentReport {
     pub ended: Ended,
     /// Stretches of sound records: from byte, to byte.
     pub runs: Vec<(u64, u64)>,
+    /// Where it is torn, sound data records behind the last one that counts, and their messages: they were not covered by
+    /// a barrier, or what stands before them was damaged later, which cannot be told apart.
+    pub behind: (u64, u64),
     /// It was recycled while it was looked at: its figures are not whole.
     pub recycled: bool,
 }
@@ -292,6 +295,7 @@ fn segment<S: Slots>(
             false => Ended::Open,
         },
         runs: found.scan.runs.iter().map(|run| (run.start, run.end)).collect(),
+        behind: (0, 0),
         recycled: false,
     };
     let read = source.slot(found.slot);
@@ -303,6 +307,9 @@ fn segment<S: Slots>(
     if read_header(&bytes) != Some(header) {
         (report.recycled, report.copies) = (true, [true; 2]);
         return Ok(report);
+    }
+    if report.ended == Ended::Torn {
+        report.behind = sound_behind(&bytes, &header, &found.scan.tail);
     }
     let generation = header.generation();
     for (start, end) in &report.runs {
