@@ -47,8 +47,8 @@ pub(crate) enum WalCommand {
     },
     /// Write the records of logs, or the messages of one stream
     ///
-    /// Of a damaged log, what is sound. Messages of one stream come from cold segments too, where the log has them no
-    /// more. Nothing is changed or locked. A node may run on the logs meanwhile.
+    /// Of a damaged log, what is sound; then the exit code is 1. What cold segments alone hold comes first. Nothing is
+    /// changed or locked. A node may run on the logs meanwhile.
     Dump(WalDumpArgs),
     /// Accept what damaged logs have lost, so that their node takes messages again
     ///
@@ -94,4 +94,7 @@ pub(crate) struct WalDumpArgs {
     /// Write the messages' payloads alone, following each other like this, as `mstream sub` does
     #[arg(long, value_enum, requires = "stream", conflicts_with = "json")]
     pub(crate) framing: Option<OutFraming>,
+    /// Write the records as they stand in the log, one behind the other
+    #[arg(long, conflicts_with_all = ["json", "framing"])]
+    pub(crate) raw: bool,
 }

@@ -14,29 +14,44 @@ const PAGE_BYTES: usize = 1 << 20;
 
 type Show<'a> = dyn FnMut(&RecordHeader, &[u8]) -> Result<(), Failure> + 'a;
 
-/// A stream's records in the cold segments beside a log, in order of offset.
+/// Records in the cold segments beside a log, one stream's after the other's, in order of offset.
 pub(super) struct Beneath {
-    /// `None` where there are none, or no more.
+    /// `None` where there are none, or none that can be read.
     cold: Option<Cold>,
     page: ColdPage,
     stream: u64,
     /// Offsets below were shown, or passed.
     at: u64,
+    /// Nothing is damaged, as far as was looked.
+    whole: bool,
 }
 
 impl Beneath {
-    /// Those of `stream` from offset `from` on, beside the log of which this was found.
-    pub(super) fn of(
-        log: &Log,
-        report: &LogReport,
-        (stream, from): (u64, u64),
-        names: &Names,
-    ) -> Result<Beneath, Failure> {
+    /// Those beside the log of which this was found.
+    pub(super) fn of(log: &Log, report: &LogReport, names: &Names) -> Result<Beneath, Failure> {
         let cold = Cold::look(log, report)?;
+        let mut whole = true;
         for problem in cold.iter().flat_map(|cold| cold.problems(names)) {
+            whole = false;
             note(&format!("{}: {}; what is sound follows", log.name(), problem.line()));
         }
-        Ok(Beneath { cold, page: ColdPage::new(PAGE_BYTES), stream, at: from })
+        Ok(Beneath { cold, page: ColdPage::new(PAGE_BYTES), stream: 0, at: 0, whole })
+    }
+
+    /// The streams that they hold anything of.
+    pub(super) fn streams(&self) -> Vec<u64> {
+        let streams = self.cold.iter().flat_map(|cold| cold.look.streams());
+        streams.map(|stream| stream.id).collect()
+    }
+
+    /// Goes on with those of `stream` from offset `from` on.
+    pub(super) fn begin(&mut self, stream: u64, from: u64) {
+        (self.stream, self.at) = (stream, from);
+    }
+
+    /// True if nothing was damaged and left out.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Shows the records that begin below offset `to` and were not shown or passed.
@@ -56,17 +71,17 @@ impl Beneath {
                     }
                     self.at = self.at.max(self.page.end());
                 }
-                Ok(false) => self.cold = None,
+                Ok(false) => self.at = u64::MAX,
                 Err(ColdError::Damaged { file, at, what, lost: Some((from, behind)) })
                     if behind > self.at =>
                 {
                     let lost = format!("offsets {from} to {} are left out", behind - 1);
                     note(&format!("{} byte {at}: {what}; {lost}", cold.dir.join(file).display()));
-                    self.at = behind;
+                    (self.at, self.whole) = (behind, false);
                 }
                 Err(error) => {
                     note(&format!("{}: {error}; the rest is left out", cold.dir.display()));
-                    self.cold = None;
+                    (self.cold, self.whole) = (None, false);
                 }
             }
         }

@@ -6,6 +6,7 @@ mod beneath;
 mod cold;
 mod cold_text;
 mod dump;
+mod dump_text;
 mod health;
 mod inspect;
 mod logs;
