@@ -37,7 +37,10 @@ fn appends_are_measured_beside_copies() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("append"));
     let cases = report["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 1);
-    positive(&cases[0], &["append_ns", "copy_ns", "copy_fence_ns", "bytes_per_s"]);
+    positive(
+        &cases[0],
+        &["append_ns", "append_fence_ns", "copy_ns", "copy_fence_ns", "bytes_per_s"],
+    );
     assert_eq!((&cases[0]["size"], &cases[0]["burst"]), (&1024.into(), &32.into()));
     // 48 MiB go into segments of 32.
     assert!(cases[0]["rolls"].as_u64().is_some_and(|rolls| rolls > 0), "{report}");

@@ -35,11 +35,13 @@ struct Case {
     level: &'static str,
     /// ns of a record: the log's, medians over the runs, each with as many records recycled as appended.
     append_ns: f64,
-    /// The same while the log is new and nothing is recycled.
+    /// The same with a store fence behind each barrier (which level `process` does without).
+    append_fence_ns: f64,
+    /// Without that, while the log is new and nothing is recycled.
     first_ns: f64,
     /// The same payload streamed, and the level's own barrier.
     copy_ns: f64,
-    /// The same payload streamed, and a store fence (which level `process` does without).
+    /// The same payload streamed, and a store fence.
     copy_fence_ns: f64,
     /// PMDK's libpmemlog: the same payload by pmemlog_append, or a burst by pmemlog_appendv.
     pmemlog_ns: Option<f64>,
@@ -63,16 +65,17 @@ pub(crate) fn run(args: &WalArgs) -> Result<(), Failure> {
     let mut text = machine(&place);
     let _ = writeln!(
         text,
-        "{:>6} {:>5} | {:>9} {:>9} {:>9} {:>9} {:>9} ns a record | {:>5} {:>6} | {:>6} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9} ns a burst",
+        "{:>6} {:>5} | {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} ns a record | {:>5} {:>6} | {:>6} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9} ns a burst",
         "bytes",
         "burst",
         "append",
+        "+ fence",
         "new",
         "copy",
         "+ fence",
         "pmemlog",
         "ratio",
-        "+fence",
+        "fenced",
         "GB/s",
         "p50",
         "p99",
@@ -91,21 +94,22 @@ pub(crate) fn run(args: &WalArgs) -> Result<(), Failure> {
     }
     text.push_str(
         "append: header, checks, payload, index, recycling; new: before anything is recycled; copy: the payload alone, streamed, and the level's barrier; \
-         + fence: and a store fence. Bursts that began a segment are apart.\n",
+         + fence: and a store fence; ratio: append by copy, fenced: both with a fence. Bursts that began a segment are apart.\n",
     );
     tell("wal", &args.log, &place, cases, &text)
 }
 
 fn row(text: &mut String, case: &Case) {
-    let Case { size, burst, append_ns, first_ns, copy_ns, copy_fence_ns, .. } = case;
+    let Case { size, burst, append_ns, append_fence_ns, first_ns, copy_ns, copy_fence_ns, .. } =
+        case;
     let pmemlog = case.pmemlog_ns.map_or("-".to_string(), |ns| format!("{ns:.1}"));
     let (times, rolling) = (&case.burst_ns, &case.rolling_ns);
     let _ = writeln!(
         text,
-        "{size:>6} {burst:>5} | {append_ns:>9.1} {first_ns:>9.1} {copy_ns:>9.1} {copy_fence_ns:>9.1} {pmemlog:>9} {:11} | {:>5.2} {:>6.2} | {:>6.2} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9}",
+        "{size:>6} {burst:>5} | {append_ns:>9.1} {append_fence_ns:>9.1} {first_ns:>9.1} {copy_ns:>9.1} {copy_fence_ns:>9.1} {pmemlog:>9} {:11} | {:>5.2} {:>6.2} | {:>6.2} | {:>8} {:>8} {:>8} {:>9} | {:>9} {:>9}",
         "",
         append_ns / copy_ns,
-        append_ns / copy_fence_ns,
+        append_fence_ns / copy_fence_ns,
         case.bytes_per_s / 1e9,
         times.p50,
         times.p99,
@@ -134,6 +138,7 @@ fn measure(
     };
     let clock = Clock::new();
     let (mut copies, mut fenced, mut appends, mut others) = (vec![], vec![], vec![], vec![]);
+    let mut fenced_appends = vec![];
     let (mut times, mut rolling) = (histogram()?, histogram()?);
     let first_ns = log.fill(&clock, &payload, burst)?;
     // One turn of each warms up.
@@ -143,7 +148,12 @@ fn measure(
         let (mut inside, mut between) = (histogram()?, histogram()?);
         let mut failed = Ok(());
         let append = per_record(&clock, records, || {
-            failed = log.run(&clock, &payload, records, burst, &mut inside, &mut between);
+            failed = log.run(&clock, &payload, (records, burst, false), &mut inside, &mut between);
+        });
+        failed?;
+        let (mut aside, mut failed) = ((histogram()?, histogram()?), Ok(()));
+        let fenced_append = per_record(&clock, records, || {
+            failed = log.run(&clock, &payload, (records, burst, true), &mut aside.0, &mut aside.1);
         });
         failed?;
         let other = match &mut peer {
@@ -161,6 +171,7 @@ fn measure(
             copies.push(copy);
             fenced.push(fence);
             appends.push(append);
+            fenced_appends.push(fenced_append);
             others.extend(other);
             let added = times.add(inside).and_then(|()| rolling.add(between));
             added.map_err(|error| error.to_string())?;
@@ -172,6 +183,7 @@ fn measure(
         burst,
         level: log.rig.wal.level().name(),
         append_ns,
+        append_fence_ns: median(fenced_appends),
         first_ns,
         copy_ns: median(copies),
         copy_fence_ns: median(fenced),
@@ -240,7 +252,7 @@ impl Log {
         let mut new = Vec::new();
         while rolling.len() < 2 * segments {
             let begun = clock.now_ns();
-            self.run(clock, payload, records, burst, &mut inside, &mut rolling)?;
+            self.run(clock, payload, (records, burst, false), &mut inside, &mut rolling)?;
             if (1..segments / 2).contains(&rolling.len()) {
                 new.push((clock.now_ns() - begun) as f64 / records as f64);
             }
@@ -248,12 +260,12 @@ impl Log {
         Ok(median(new))
     }
 
+    /// Appends so many records in bursts of so many, with a store fence behind each burst's barrier or without.
     fn run(
         &mut self,
         clock: &Clock,
         payload: &[u8],
-        records: u64,
-        burst: u64,
+        (records, burst, fence): (u64, u64, bool),
         inside: &mut Histogram<u64>,
         rolling: &mut Histogram<u64>,
     ) -> Result<(), Failure> {
@@ -271,6 +283,9 @@ impl Log {
             segment = Some(slot);
             if number.is_multiple_of(burst) {
                 self.rig.wal.barrier();
+                if fence {
+                    self.rig.wal.region().store_fence();
+                }
                 black_box(self.rig.wal.persisted());
                 self.rig.wal.housekeep((2 * burst).clamp(8, 64) as usize);
                 let now = clock.now_ns();
