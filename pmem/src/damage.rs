@@ -37,7 +37,7 @@ pub enum DamageKind {
     },
     /// The header of the segment in the slot.
     Header,
-    /// The slot's file is short or missing.
+    /// The slot's file is short or missing, or cannot be read whole.
     File,
 }
 

@@ -37,6 +37,7 @@ mod poison;
 #[expect(unsafe_code, reason = "file locks and allocation by system calls")]
 pub mod prepare;
 mod read;
+mod read_around;
 pub mod recovery;
 #[expect(unsafe_code, reason = "memory that is lent to another thread")]
 pub mod region;

@@ -13,6 +13,7 @@ pub use crate::dir_error::DirError;
 use crate::dir_error::failed;
 use crate::footer::FooterFiles;
 use crate::mapped::{ALIGNMENT, MappedRegion, Reservation, probe_level};
+use crate::read_around::read_around;
 use crate::region::Level;
 use crate::scan::read_header;
 use crate::slots::{Extent, Slots};
@@ -256,8 +257,10 @@ impl Preparer {
                 self.reservation.map_memory(slot).map_err(failed(&path, "mapping memory"))?;
                 self.reservation.populate(slot).map_err(failed(&path, "populating"))?;
                 if old {
-                    self.load(slot, &file, expected)
-                        .map_err(failed(&path, "reading the segment"))?;
+                    let lost = self.load(slot, &file, expected);
+                    if let Some(at) = lost.map_err(failed(&path, "reading the segment"))? {
+                        self.reservation.set_extent(slot, Extent::Unreadable(at));
+                    }
                 }
                 files.add(slot, file);
             }
@@ -290,8 +293,9 @@ impl Preparer {
         Ok(slot)
     }
 
-    /// Gives the files that were short or missing their size, once their loss was accepted ([`crate::accept`]): one with a
-    /// segment header is made longer by zeros, any other one is made new and holds nothing.
+    /// Makes the files that were short, missing or not to be read whole, once their loss was accepted ([`crate::accept`]): one
+    /// with a segment header is made longer by zeros, or written again with zeros where it could not be read; any other one is
+    /// made new and holds nothing.
     ///
     /// # Errors
     /// What failed, with the path. It can be tried again.
@@ -306,15 +310,23 @@ impl Preparer {
                     let file = file.map_err(failed(&path, "opening the segment"))?;
                     self.lengthen(&path, &file, bytes)?;
                 }
-                Extent::Short(_) | Extent::Missing => self.make(&path)?,
+                Extent::Unreadable(_) if read_header(&front).is_some() => {
+                    // A device puts another place where one cannot be read when that is written to.
+                    let bytes = region.slot(*slot).map_err(failed(&path, "reading the segment"))?;
+                    let file = OpenOptions::new().write(true).open(&path);
+                    let file = file.map_err(failed(&path, "opening the segment"))?;
+                    let written = file.write_all_at(&bytes, 0).and_then(|()| file.sync_all());
+                    written.map_err(failed(&path, "writing the segment again"))?;
+                }
+                Extent::Short(_) | Extent::Unreadable(_) | Extent::Missing => self.make(&path)?,
             }
         }
         Ok(())
     }
 
     /// Reads what the medium holds of the first `bytes` bytes of a slot, not what the kernel still has in memory: after a sync that failed in an
-    /// earlier process that may be what never got there.
-    fn load(&self, slot: u32, file: &File, bytes: u64) -> io::Result<()> {
+    /// earlier process that may be what never got there. The first byte that it cannot read, if there is one.
+    fn load(&self, slot: u32, file: &File, bytes: u64) -> io::Result<Option<u64>> {
         file.sync_data()?;
         // SAFETY: advice on a descriptor that `file` owns. It may be ignored, then the file system has no such memory.
         let refused =
@@ -324,8 +336,7 @@ impl Preparer {
         }
         // SAFETY: the slot was mapped just now, and the region's owner is not told of it yet.
         unsafe {
-            self.reservation
-                .fill(slot, |memory| file.read_exact_at(&mut memory[..bytes as usize], 0))
+            self.reservation.fill(slot, |memory| read_around(file, &mut memory[..bytes as usize]))
         }
     }
 

@@ -12,6 +12,8 @@ pub enum Extent {
     Whole,
     /// It ends behind this many bytes.
     Short(u64),
+    /// The medium cannot read some of it, first at this byte. That reads as zeros.
+    Unreadable(u64),
     /// There is none, though there are files of later slots.
     Missing,
 }

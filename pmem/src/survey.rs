@@ -286,6 +286,9 @@ impl Survey {
                 Extent::Short(at) => {
                     (at, format!("the file ends here, but a segment has {bytes} bytes"))
                 }
+                Extent::Unreadable(at) => {
+                    (at, "the medium cannot read this place (EIO)".to_string())
+                }
                 Extent::Missing => (0, "the file is missing, and later ones are there".to_string()),
             };
             let held = self.found.iter().find(|found| found.slot == *slot);

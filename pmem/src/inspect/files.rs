@@ -1,14 +1,16 @@
 //! The segment files of a log that is only looked at: opened for reading alone, copied piece by piece.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::format::{SEGMENT_DATA_AT, SegmentHeader};
 use crate::prepare::slot_of;
+use crate::read_around::read_around;
 use crate::scan::read_header;
 use crate::slots::{Extent, Slots};
 
@@ -21,6 +23,8 @@ pub struct SegmentFiles {
     /// By slot, with its bytes; `None` where the number is left out.
     files: Vec<Option<(File, u64)>>,
     slot_bytes: u64,
+    /// First bytes that could not be read, by slot, as far as was read.
+    unreadable: RefCell<BTreeMap<u32, u64>>,
 }
 
 impl SegmentFiles {
@@ -41,6 +45,7 @@ impl SegmentFiles {
         }
         let mut files: Vec<Option<(File, u64)>> = Vec::new();
         let mut header: Option<SegmentHeader> = None;
+        let mut unreadable = BTreeMap::new();
         if let Some((_, path)) = paths.range(MOST_SLOTS..).next() {
             let error = io::Error::new(io::ErrorKind::InvalidData, "no log has as many segments");
             return Err(named(path, error));
@@ -58,8 +63,9 @@ impl SegmentFiles {
                 Err(error) => return Err(named(&path, error)),
             };
             let length = file.metadata().map_err(|error| named(&path, error))?.len();
-            let front = read_padded(&file, length.min(SEGMENT_DATA_AT), SEGMENT_DATA_AT)
-                .map_err(|error| named(&path, error))?;
+            let mut front = vec![0; SEGMENT_DATA_AT as usize];
+            let lost = read_around(&file, &mut front).map_err(|error| named(&path, error))?;
+            unreadable.extend(lost.map(|at| (slot, at)));
             header = header.or_else(|| read_header(&front));
             files.push(Some((file, length)));
         }
@@ -73,7 +79,7 @@ impl SegmentFiles {
             let what = format!("segments of {slot_bytes} bytes are none");
             return Err(named(dir, io::Error::new(io::ErrorKind::InvalidData, what)));
         }
-        Ok(SegmentFiles { files, slot_bytes })
+        Ok(SegmentFiles { files, slot_bytes, unreadable: RefCell::new(unreadable) })
     }
 
     /// Slots up to the last one that has a file.
@@ -90,11 +96,13 @@ impl SegmentFiles {
     }
 
     fn read(&self, slot: u32, bytes: u64) -> io::Result<Cow<'_, [u8]>> {
-        let Some((file, _)) = self.files.get(slot as usize).and_then(Option::as_ref) else {
-            return Ok(Cow::Owned(vec![0; bytes as usize]));
-        };
-        let there = file.metadata()?.len().min(bytes);
-        read_padded(file, there, bytes).map(Cow::Owned)
+        let mut read = vec![0; bytes as usize];
+        if let Some((file, _)) = self.files.get(slot as usize).and_then(Option::as_ref)
+            && let Some(at) = read_around(file, &mut read)?
+        {
+            self.unreadable.borrow_mut().entry(slot).or_insert(at);
+        }
+        Ok(Cow::Owned(read))
     }
 }
 
@@ -106,7 +114,10 @@ impl Slots for SegmentFiles {
     fn extent(&self, slot: u32) -> Extent {
         match self.files.get(slot as usize).and_then(Option::as_ref) {
             Some((_, length)) if *length < self.slot_bytes => Extent::Short(*length),
-            Some(_) => Extent::Whole,
+            Some(_) => {
+                let unreadable = self.unreadable.borrow().get(&slot).copied();
+                unreadable.map_or(Extent::Whole, Extent::Unreadable)
+            }
             None => Extent::Missing,
         }
     }
@@ -118,21 +129,6 @@ impl Slots for SegmentFiles {
     fn front(&self, slot: u32) -> io::Result<Cow<'_, [u8]>> {
         self.read(slot, SEGMENT_DATA_AT)
     }
-}
-
-/// The first `there` bytes of a file, and zeros up to `bytes`. A file that becomes shorter meanwhile reads as zeros too.
-fn read_padded(file: &File, there: u64, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut buffer = vec![0; bytes as usize];
-    let mut at = 0;
-    while at < there {
-        match file.read_at(&mut buffer[at as usize..there as usize], at) {
-            Ok(0) => break,
-            Ok(read) => at += read as u64,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(buffer)
 }
 
 /// Process that holds the lock of the logs in `dir`, as the kernel lists it. Nothing is locked for that, so a node that
