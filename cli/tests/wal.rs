@@ -194,6 +194,40 @@ fn a_sound_log_is_described_and_left_alone() {
 }
 
 #[test]
+fn segments_say_what_they_hold_of_each_stream() {
+    let logs = Logs::new(2500);
+    let (text, log) =
+        (logs.text("inspect", &["--extents"]), &logs.json("inspect", &["--extents"])[0]);
+    let segments = log["segments"].as_array().expect("a list");
+    let of_quotes = |segment: &serde_json::Value| {
+        let extents = segment["extents"].as_array().expect("a list");
+        let extent = extents.iter().find(|extent| extent["stream_id"] == 6).expect("it has some");
+        (extent["first_offset"].as_u64(), extent["next_offset"].as_u64())
+    };
+    let mut next = Some(0);
+    for segment in segments {
+        assert_eq!(segment["streams"], 2);
+        let (first, behind) = of_quotes(segment);
+        assert_eq!(first, next, "{segment}");
+        next = behind;
+    }
+    assert_eq!(next, Some(2500));
+    let first = of_quotes(&segments[1]).0.expect("an offset");
+    let row = ["2", "quotes", "6", &grouped(first)];
+    let has = |line: &str| line.split_whitespace().take(4).eq(row);
+    assert!(text.lines().any(has), "{text}");
+    assert!(logs.json("inspect", &[])[0]["segments"][0].get("extents").is_none());
+}
+
+/// A number below a million as people read it.
+fn grouped(number: u64) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", number / 1000, number % 1000),
+    }
+}
+
+#[test]
 fn messages_are_dumped_as_text_json_and_raw() {
     let logs = Logs::new(700);
     let lines = logs.text("dump", &["--stream", "trades", "--framing", "lines"]);

@@ -36,6 +36,9 @@ pub(crate) enum WalCommand {
     Inspect {
         #[command(flatten)]
         logs: WalColdArgs,
+        /// Also what each segment holds of each stream
+        #[arg(long)]
+        extents: bool,
     },
     /// Check all that a start checks; exit code 1 if anything is wrong
     ///

@@ -1,6 +1,6 @@
 //! `mstream wal inspect`.
 
-use mstream_pmem::inspect::{FooterState, LogReport, SegmentReport, StreamReport};
+use mstream_pmem::inspect::{FooterState, LogReport, SegmentReport, StreamExtent, StreamReport};
 use mstream_pmem::region::Level;
 use serde::Serialize;
 
@@ -52,6 +52,19 @@ struct SegmentRecord {
     sound: Vec<(u64, u64)>,
     footer: &'static str,
     recycled_meanwhile: bool,
+    /// How many streams it holds anything of.
+    streams: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extents: Option<Vec<ExtentRecord>>,
+}
+
+#[derive(Serialize)]
+struct ExtentRecord {
+    stream_id: u64,
+    first_offset: u64,
+    next_offset: u64,
+    records: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -83,14 +96,16 @@ struct View<'a> {
     cold: Option<Cold>,
     names: &'a Names,
     health: String,
+    /// The extents of each segment are shown.
+    extents: bool,
 }
 
 /// Describes the logs.
-pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
+pub(super) fn run(logs: &[Log], extents: bool, out: &mut Output) -> Result<(), Failure> {
     let names = Names::read(None, logs)?;
     let mut failed = Vec::new();
     for log in logs {
-        match look(log, &names)? {
+        match look(log, &names, extents)? {
             Ok(view) if out.json() => out.record(&record(&view))?,
             Ok(view) => out.line(&text(&view))?,
             Err(reason) => failed.push(format!("{}: {reason}", log.name())),
@@ -103,7 +118,11 @@ pub(super) fn run(logs: &[Log], out: &mut Output) -> Result<(), Failure> {
 }
 
 /// Looks at a log and its cold segments, or at these alone.
-fn look<'a>(log: &'a Log, names: &'a Names) -> Result<Result<View<'a>, String>, Failure> {
+fn look<'a>(
+    log: &'a Log,
+    names: &'a Names,
+    extents: bool,
+) -> Result<Result<View<'a>, String>, Failure> {
     let (mut report, mut footers, mut problems) = (LogReport::default(), Vec::new(), Vec::new());
     let mut health = "cold segments alone".to_string();
     if log.hot {
@@ -118,7 +137,7 @@ fn look<'a>(log: &'a Log, names: &'a Names) -> Result<Result<View<'a>, String>, 
     }
     let cold = Cold::look(log, &report)?;
     problems.extend(cold.iter().flat_map(|cold| cold.problems(names)));
-    Ok(Ok(View { log, report, footers, problems, cold, names, health }))
+    Ok(Ok(View { log, report, footers, problems, cold, names, health, extents }))
 }
 
 fn level(number: u8) -> Option<&'static str> {
@@ -126,7 +145,7 @@ fn level(number: u8) -> Option<&'static str> {
 }
 
 fn record<'a>(view: &'a View<'_>) -> LogRecord<'a> {
-    let View { log, report, footers, problems, cold, names, health } = view;
+    let View { log, report, footers, problems, cold, names, health, extents } = view;
     let newest = report.segments.last().map(|segment| &segment.header);
     LogRecord {
         dir: log.dir.display().to_string(),
@@ -145,7 +164,7 @@ fn record<'a>(view: &'a View<'_>) -> LogRecord<'a> {
         segments: report
             .segments
             .iter()
-            .map(|segment| segment_record(segment, footer(footers, segment.slot)))
+            .map(|segment| segment_record(segment, footer(footers, segment.slot), *extents))
             .collect(),
         free_slots: &report.free,
         streams: report.streams.iter().map(|stream| stream_record(stream, names)).collect(),
@@ -169,7 +188,14 @@ fn footer(footers: &[(u32, FooterState)], slot: u32) -> &'static str {
     of.map_or("none", |(_, state)| state.name())
 }
 
-fn segment_record(segment: &SegmentReport, footer: &'static str) -> SegmentRecord {
+fn segment_record(segment: &SegmentReport, footer: &'static str, extents: bool) -> SegmentRecord {
+    let extent = |(id, extent): (&u64, &StreamExtent)| ExtentRecord {
+        stream_id: *id,
+        first_offset: extent.first,
+        next_offset: extent.next,
+        records: extent.records,
+        bytes: extent.bytes,
+    };
     SegmentRecord {
         slot: segment.slot,
         sequence: segment.sequence,
@@ -186,6 +212,8 @@ fn segment_record(segment: &SegmentReport, footer: &'static str) -> SegmentRecor
         sound: segment.runs.clone(),
         footer,
         recycled_meanwhile: segment.recycled,
+        streams: segment.extents.len(),
+        extents: extents.then(|| segment.extents.iter().map(extent).collect()),
     }
 }
 
@@ -248,6 +276,7 @@ fn log_text(view: &View<'_>) -> String {
         "records",
         "messages",
         "bytes",
+        "streams",
         "ends",
         "footer",
     ]);
@@ -270,11 +299,15 @@ fn log_text(view: &View<'_>) -> String {
             count(segment.records),
             count(segment.messages),
             count(segment.bytes),
+            count(segment.extents.len() as u64),
             ends,
             footer(footers, segment.slot).to_string(),
         ]);
     }
     text.push_str(&format!("\n\n{table}\n{} free\n", counted(report.free.len() as u64, "slot")));
+    if view.extents {
+        text.push_str(&extents_text(report, names));
+    }
     if report.streams.is_empty() {
         return text;
     }
@@ -293,4 +326,24 @@ fn log_text(view: &View<'_>) -> String {
     }
     text.push_str(&format!("\n{table}\n"));
     text
+}
+
+/// A table of what each segment holds of each stream.
+fn extents_text(report: &LogReport, names: &Names) -> String {
+    let mut table =
+        output::table(&["segment", "stream", "id", "first", "next", "records", "bytes"]);
+    for segment in &report.segments {
+        for (id, extent) in &segment.extents {
+            table.add_row(vec![
+                segment.sequence.to_string(),
+                names.of(*id).to_string(),
+                id.to_string(),
+                count(extent.first),
+                count(extent.next),
+                count(extent.records),
+                count(extent.bytes),
+            ]);
+        }
+    }
+    format!("\n{table}\n")
 }

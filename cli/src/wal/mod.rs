@@ -21,7 +21,9 @@ use crate::output::Output;
 pub(crate) fn run(command: &WalCommand, json: bool) -> Result<(), Failure> {
     let mut out = Output::new(json);
     match command {
-        WalCommand::Inspect { logs } => inspect::run(&logs::find_cold(logs)?, &mut out),
+        WalCommand::Inspect { logs, extents } => {
+            inspect::run(&logs::find_cold(logs)?, *extents, &mut out)
+        }
         WalCommand::Verify { logs } => verify::run(&logs::find_cold(logs)?, &mut out),
         WalCommand::Dump(args) => dump::run(args, &logs::find_cold(&args.logs)?, &mut out),
         WalCommand::AcceptLoss { logs, yes } => accept::run(&logs::find(logs)?, *yes, &mut out),

@@ -8,6 +8,7 @@ mod cold;
 mod files;
 mod footers;
 
+use std::collections::BTreeMap;
 use std::io;
 
 pub use cold::{ColdFileReport, ColdLook, ColdState, ColdStreamReport};
@@ -51,6 +52,19 @@ impl Ended {
     }
 }
 
+/// What a segment holds of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamExtent {
+    /// Offset of its first message there.
+    pub first: u64,
+    /// Offset behind its last.
+    pub next: u64,
+    /// Data records.
+    pub records: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+}
+
 /// A segment.
 #[derive(Clone, Debug)]
 pub struct SegmentReport {
@@ -70,7 +84,9 @@ pub struct SegmentReport {
     pub messages: u64,
     /// Bytes that its records take.
     pub bytes: u64,
-    /// How they end.
+    /// What it holds of each stream, by id.
+    pub extents: BTreeMap<u64, StreamExtent>,
+    /// How its records end.
     pub ended: Ended,
     /// Stretches of sound records: from byte, to byte.
     pub runs: Vec<(u64, u64)>,
@@ -288,6 +304,7 @@ fn segment<S: Slots>(
         records: 0,
         messages: 0,
         bytes: 0,
+        extents: BTreeMap::new(),
         ended: match found.scan.rolled {
             _ if found.void => Ended::Void,
             true => Ended::Rolled,
@@ -322,8 +339,17 @@ fn segment<S: Slots>(
             debug_assert!(at < *end);
             report.records += 1;
             report.bytes += record_bytes(block.len());
-            if !found.void {
-                report.messages += streams.take(record, block);
+            if found.void {
+                continue;
+            }
+            report.messages += streams.take(record, block);
+            if record.kind == Kind::Data as u8 {
+                let first = record.offset.get();
+                let new = StreamExtent { first, next: first, records: 0, bytes: 0 };
+                let extent = report.extents.entry(record.stream.get()).or_insert(new);
+                extent.next = first + u64::from(record.count.get());
+                extent.records += 1;
+                extent.bytes += record_bytes(block.len());
             }
         }
     }
