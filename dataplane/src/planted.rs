@@ -50,6 +50,8 @@ mstream_planted::bugs! {
     BeatsForgotten,
     /// A position in a log that lost its tail is taken as it is.
     DivergedUntold,
+    /// The last common offset is said one too high.
+    CommonTooHigh,
     /// Publishers of a deleted stream are not told.
     DeletedStreamUntold,
     /// A subscription goes on where it was when it is asked to move.

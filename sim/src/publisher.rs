@@ -260,7 +260,7 @@ impl<P: Port> Publisher<P> {
                     "publisher {actor}/{life} diverged: {acknowledged} acknowledged, {stored} stored"
                 ));
                 self.over.get_or_insert(Over::Diverged);
-                diverged::said(format_args!("publisher {actor}/{life}"), history.losses)
+                diverged::said(format_args!("publisher {actor}/{life}"), history.losses(stream))
             }
             Note::Delayed => Ok(()),
             Note::Wrong(event) => Err(told::wrong(format_args!("publisher {actor}/{life}"), event)),

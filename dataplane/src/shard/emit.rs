@@ -12,7 +12,7 @@ use super::cold::earliest_offset;
 use super::deliver::give;
 use super::publish::{Publication, owes as publication_owes};
 use super::session::{Address, Session, State, owes};
-use super::subscription::{Subscription, owes as subscription_owes};
+use super::subscription::{Pace, Subscription, owes as subscription_owes};
 use super::{Counters, NONE, PortAddress, Refusal, Shard};
 use crate::Outbox;
 
@@ -219,7 +219,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                         }
                     };
                     let owed = std::mem::take(&mut subscription.owes);
-                    if owed & subscription_owes::SUBSCRIBED != 0 {
+                    // While it is asked for anew, code and start are not those of one answer.
+                    let answered = subscription.pace != Pace::Asking;
+                    if owed & subscription_owes::SUBSCRIBED != 0 && answered {
                         let mut frame = subscribed(subscription, handle.0, wal.log_id());
                         frame.earliest = earliest.into();
                         frame.end = end.into();
