@@ -54,6 +54,10 @@ mstream_planted::bugs! {
     CommonTooHigh,
     /// Publishers of a deleted stream are not told.
     DeletedStreamUntold,
+    /// The highest level is said, whatever the region promises.
+    LevelOverstated,
+    /// The last frame of a burst of more than a few is dropped.
+    FrameDropped,
     /// A subscription goes on where it was when it is asked to move.
     AnswerOfOldRequest,
     /// A subscription that ran out of credit does not go on with more.

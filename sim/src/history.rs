@@ -145,6 +145,8 @@ pub(crate) struct History {
     /// How often the log was opened.
     pub(crate) starts: u32,
     log_id: [u8; 16],
+    /// Number of the level that the region promises.
+    pub(crate) level: u8,
 }
 
 impl History {
@@ -231,9 +233,13 @@ impl History {
         };
         // Where the record of a newer life was lost an older one may go on.
         let life = if self.losses > 0 { 0 } else { life };
-        order::follows(&content, offset, serial, life)?;
-        let is_new = known.named || known.stored.insert((content.stream, content.serial));
+        // First: what is stored again stands in a wrong order as well.
+        let is_new = match known.named {
+            true => content.serial >= serial,
+            false => known.stored.insert((content.stream, content.serial)),
+        };
         once::stored(is_new, &content, offset)?;
+        order::follows(&content, offset, serial, life)?;
         self.messages += 1;
         let known = self.stream(stream);
         known.log.push(Some(entry));

@@ -215,10 +215,18 @@ impl<X: Parts> Server<X> {
         self.running.as_ref().map(|running| running.endpoint)
     }
 
+    fn ports(&self) -> &[X::ShardPort] {
+        self.running.as_ref().map_or(&[], |running| running.poll.ports())
+    }
+
     /// Buffers of the port that are out.
     pub(crate) fn frames_out(&self) -> usize {
-        let ports = self.running.as_ref().map_or(&[][..], |running| running.poll.ports());
-        ports.iter().map(Port::frames_out).sum()
+        self.ports().iter().map(Port::frames_out).sum()
+    }
+
+    /// Frames that the port handed over.
+    pub(crate) fn frames_received(&self) -> u64 {
+        self.ports().iter().map(|port| port.stats().rx_frames).sum()
     }
 
     /// Starts the process on what the medium holds.

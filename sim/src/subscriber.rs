@@ -48,6 +48,7 @@ enum Note {
     OffsetGone(u64),
     Diverged { next: u64, common: u64 },
     Deleted,
+    SessionOpened { level: u8 },
     SessionLost,
     Quiet,
     Wrong(String),
@@ -70,7 +71,8 @@ fn note(event: Event<'_>) -> Note {
         }
         Event::SubscriptionStopped { why: Stop::Refused(Code::UnknownStream), .. } => Note::Deleted,
         Event::SessionLost { .. } => Note::SessionLost,
-        Event::SessionOpened { .. } | Event::Delayed { .. } => Note::Quiet,
+        Event::SessionOpened { level, .. } => Note::SessionOpened { level },
+        Event::Delayed { .. } => Note::Quiet,
         other => Note::Wrong(format!("{other:?}")),
     }
 }
@@ -248,6 +250,7 @@ impl<P: Port> Subscriber<P> {
                 self.over = true;
                 told::unknown(format_args!("it"), stream, history.is_deleted(stream))
             }
+            Note::SessionOpened { level } => told::level(format_args!("it"), level, history.level),
             Note::SessionLost => {
                 self.losses = history.losses(stream);
                 Ok(())

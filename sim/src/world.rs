@@ -247,6 +247,7 @@ impl<X: Parts> World<X> {
             random,
         };
         world.clock.set(BEGIN_NS);
+        world.history.level = world.server.config().level as u8;
         let late = world.server.config().barrier_polls > 0;
         world.injected.note(Kind::LateBarrier, u64::from(late));
         world.injected.note(Kind::Drift, u64::from(drift_ppm != 0));
