@@ -56,6 +56,8 @@ mstream_planted::bugs! {
     DeletedStreamUntold,
     /// The highest level is said, whatever the region promises.
     LevelOverstated,
+    /// Tables have room for one more than their limit.
+    TablesTooLarge,
     /// The last frame of a burst of more than a few is dropped.
     FrameDropped,
     /// A subscription goes on where it was when it is asked to move.
