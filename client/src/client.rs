@@ -338,7 +338,7 @@ impl<P: Port> Client<P> {
                 Wire::StreamOpened(opened) => {
                     let request = opened.request.get();
                     if let Some(publication) = publications.find(|p| p.request == request) {
-                        publication.on_opened(opened, on);
+                        publication.on_opened(session, opened, on);
                     }
                 }
                 Wire::Subscribed(answer) => {

@@ -76,7 +76,7 @@ pub enum Event<'a> {
         /// Key, headers and payload.
         message: Message<'a>,
     },
-    /// All messages up to a sequence are durable at the session's level.
+    /// All messages up to a sequence are durable.
     Acknowledged {
         /// Of which publication.
         publication: PublicationId,
@@ -84,6 +84,8 @@ pub enum Event<'a> {
         sequence: u64,
         /// Offset behind it.
         offset: u64,
+        /// Number of the level at which they are (`docs/protocol.md` section 4.3).
+        level: u8,
     },
     /// A batch was refused and taken out. Messages behind it moved up: their sequences are lower by
     /// `count` now.

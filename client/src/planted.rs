@@ -12,6 +12,8 @@ mstream_planted::bugs! {
     NothingResent,
     /// What the shard has received counts as durable.
     ReceivedIsAcknowledged,
+    /// A window that was emptied takes nothing more.
+    EmptyWindowIsFull,
     /// An anonymous publisher sends again in a new session what it sent in the old one.
     OutcomeHidden,
     /// A new session goes on counting the old one's bytes.

@@ -299,7 +299,12 @@ impl Publication {
         }
     }
 
-    pub(crate) fn on_opened(&mut self, opened: &StreamOpened, on: &mut impl FnMut(Event<'_>)) {
+    pub(crate) fn on_opened(
+        &mut self,
+        session: &Session,
+        opened: &StreamOpened,
+        on: &mut impl FnMut(Event<'_>),
+    ) {
         if self.stage != Stage::Opening {
             return;
         }
@@ -337,8 +342,8 @@ impl Publication {
         on(Event::PublicationOpened { publication: self.id, sequence: stored });
         if stored > self.acknowledged {
             self.acknowledged = stored;
-            let offset = opened.offset.get();
-            on(Event::Acknowledged { publication: self.id, sequence: stored, offset });
+            let (offset, level) = (opened.offset.get(), session.level);
+            on(Event::Acknowledged { publication: self.id, sequence: stored, offset, level });
         }
     }
 
@@ -372,6 +377,7 @@ impl Publication {
                 publication: self.id,
                 sequence: committed,
                 offset: ack.offset.get(),
+                level: ack.level,
             });
         }
         if self.received.max(self.acknowledged) > before {

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use mstream_wire::{BlockWriter, crc32c};
 
+use crate::planted::{Bug, planted};
+
 /// A batch whose block is fixed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch {
@@ -173,7 +175,8 @@ impl Retained {
             return None;
         }
         let (Some(oldest), Some(newest)) = (self.batches.front(), self.batches.back()) else {
-            return (bytes <= self.bytes.len()).then_some(0);
+            let takes = self.next == 1 || !planted(Bug::EmptyWindowIsFull);
+            return (takes && bytes <= self.bytes.len()).then_some(0);
         };
         // Blocks start on cache lines. Behind the newest is never where the oldest starts: blocks are
         // not empty, and room for more than there is left of them is asked for.

@@ -50,8 +50,16 @@ mstream_planted::bugs! {
     BeatsForgotten,
     /// A position in a log that lost its tail is taken as it is.
     DivergedUntold,
+    /// The last common offset is said one too high.
+    CommonTooHigh,
     /// Publishers of a deleted stream are not told.
     DeletedStreamUntold,
+    /// The highest level is said, whatever the region promises.
+    LevelOverstated,
+    /// Tables have room for one more than their limit.
+    TablesTooLarge,
+    /// The last frame of a burst of more than a few is dropped.
+    FrameDropped,
     /// A subscription goes on where it was when it is asked to move.
     AnswerOfOldRequest,
     /// A subscription that ran out of credit does not go on with more.

@@ -13,6 +13,7 @@ use mstream_pmem::sealed::Sealed;
 
 use crate::cold::ColdLink;
 use crate::control::{Command, Reply};
+use crate::planted::{Bug, planted};
 use crate::poll_times::PollTimes;
 use crate::shard::{Now, Shard};
 use crate::status::Status;
@@ -206,6 +207,9 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
         for port in 0..self.ports.len() {
             work += self.ports[port].receive(&mut self.received, BURST) as u64;
             while let Some(frame) = self.received.pop_front() {
+                if planted(Bug::FrameDropped) && self.received.is_empty() && work > 4 {
+                    continue;
+                }
                 self.shard.receive(now, port, frame, self.ports.as_mut_slice());
             }
         }

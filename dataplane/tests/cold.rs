@@ -403,8 +403,9 @@ fn starts_that_the_log_cannot_name_are_asked_for_before_they_are_said() {
     assert!(world.shard.next_cold_request().is_none());
 }
 
-#[test]
-fn divergence_is_found_in_cold_segments_too() {
+/// A world whose log lost what its first epoch stored from offset 50 on, and was filled with other messages since: its
+/// cold segments, and that epoch.
+fn diverged() -> (World, Cold, u32) {
     let (mut world, mut cold) = (world(2), Cold::new());
     let mut publisher = Publisher::open(&mut world, 1001, 1);
     publisher.publish(&mut world, 50);
@@ -415,8 +416,29 @@ fn divergence_is_found_in_cold_segments_too() {
     let mut world = with_cold(world, pages(2), cold.range);
     let mut publisher = Publisher::open(&mut world, 1001, 2);
     publisher.fill(&mut world, &mut cold);
-    let log = world.shard.wal().log_id();
-    for (offset, epoch, expected) in [
+    (world, cold, first_epoch)
+}
+
+/// What a new reader that was at an offset in an epoch is answered.
+fn resumed(world: &mut World, cold: &Cold, (offset, epoch): (u64, u32)) -> (u16, u64) {
+    let mut reader = Client::new(1200 + offset as u16);
+    world.open(&mut reader);
+    let frame = reader.subscribe(2, offset, 10, world.shard.wal().log_id(), epoch);
+    world.exchange(&mut reader, &frame);
+    run(world, cold, &mut [&mut reader]);
+    let close = reader.datagram(|writer| {
+        let (head, reserved2) = (Close::HEAD, 0.into());
+        writer.close(&Close { head, code: 0.into(), reserved: 0.into(), reserved2 });
+    });
+    world.exchange(&mut reader, &close);
+    let said = reader.subscribed.last().expect("an answer");
+    (said.code.get(), said.start.get())
+}
+
+#[test]
+fn divergence_is_found_in_cold_segments_too() {
+    let (mut world, mut cold, first_epoch) = diverged();
+    for (offset, epoch, (code, start)) in [
         (50, first_epoch, (Code::Ok, 50)),
         (51, first_epoch, (Code::Diverged, 50)),
         (400, first_epoch, (Code::Diverged, 50)),
@@ -424,19 +446,32 @@ fn divergence_is_found_in_cold_segments_too() {
         (400, 0, (Code::Ok, 400)),
         (9_999, first_epoch + 1, (Code::Diverged, 850)),
     ] {
-        let mut reader = Client::new(1200 + offset as u16);
-        world.open(&mut reader);
-        let frame = reader.subscribe(2, offset, 10, log, epoch);
-        world.exchange(&mut reader, &frame);
-        run(&mut world, &cold, &mut [&mut reader]);
-        let said = reader.subscribed.last().expect("an answer");
-        let (code, start) = expected;
-        assert_eq!((said.code.get(), said.start.get()), (code as u16, start), "{offset} {epoch}");
-        let close = reader.datagram(|writer| {
-            let (head, reserved2) = (Close::HEAD, 0.into());
-            writer.close(&Close { head, code: 0.into(), reserved: 0.into(), reserved2 });
-        });
-        world.exchange(&mut reader, &close);
+        let said = resumed(&mut world, &cold, (offset, epoch));
+        assert_eq!(said, (code as u16, start), "{offset} {epoch}");
+    }
+    // Once all that is held was written since, nobody knows what was before it.
+    cold.records.drain(..60);
+    cold.range.earliest = 60;
+    cold.tell(&mut world);
+    let said = resumed(&mut world, &cold, (400, first_epoch));
+    assert_eq!(said, (Code::Diverged as u16, 0));
+}
+
+#[test]
+fn an_answer_that_waits_is_not_mixed_with_a_question_that_is_asked_again() {
+    let (mut world, cold, first_epoch) = diverged();
+    let mut reader = Client::new(1002);
+    world.open(&mut reader);
+    let ask = reader.subscribe(2, 400, 10, world.shard.wal().log_id(), first_epoch);
+    world.frame(reader.wrap(&ask));
+    world.finish();
+    assert_eq!(cold.serve(&mut world), 1, "it is not in the log");
+    // Before the answer leaves.
+    world.frame(reader.wrap(&ask));
+    run(&mut world, &cold, &mut [&mut reader]);
+    assert!(!reader.subscribed.is_empty());
+    for said in &reader.subscribed {
+        assert_eq!((said.code.get(), said.start.get()), (Code::Diverged as u16, 50));
     }
 }
 

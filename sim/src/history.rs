@@ -11,7 +11,9 @@ use mstream_wire::Block;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::content::Content;
-use crate::invariants::{Check, bytes, compacted, durable, kept, once, order, told, watermark};
+use crate::invariants::{
+    Check, bytes, compacted, diverged, durable, kept, once, order, told, watermark,
+};
 use crate::newest::Newest;
 use crate::records::{Copies, Found};
 
@@ -66,6 +68,8 @@ struct Stream {
     earliest: u64,
     hint: u64,
     deleted: bool,
+    /// How often a reboot took something of it, or the whole log.
+    losses: u32,
     /// What it keeps in cold segments, if it is cold.
     keep: Option<Keep>,
 }
@@ -94,13 +98,16 @@ impl Stream {
         }
         self.copies = Copies::default();
         let old = std::mem::replace(&mut self.log, log);
+        let mut lost = old.len() > self.log.len();
         for (offset, old) in (0..).zip(old) {
             if let Some(old) = old
                 && self.at(offset) != Some(&old)
             {
                 self.lost.insert((offset, old));
+                lost = true;
             }
         }
+        self.losses += u32::from(lost);
         self.promised = self.promised.min(state.next_offset);
         self.visible = state.next_offset;
         Ok(())
@@ -137,6 +144,9 @@ pub(crate) struct History {
     pub(crate) losses: u32,
     /// How often the log was opened.
     pub(crate) starts: u32,
+    log_id: [u8; 16],
+    /// Number of the level that the region promises.
+    pub(crate) level: u8,
 }
 
 impl History {
@@ -223,9 +233,13 @@ impl History {
         };
         // Where the record of a newer life was lost an older one may go on.
         let life = if self.losses > 0 { 0 } else { life };
-        order::follows(&content, offset, serial, life)?;
-        let is_new = known.named || known.stored.insert((content.stream, content.serial));
+        // First: what is stored again stands in a wrong order as well.
+        let is_new = match known.named {
+            true => content.serial >= serial,
+            false => known.stored.insert((content.stream, content.serial)),
+        };
         once::stored(is_new, &content, offset)?;
+        order::follows(&content, offset, serial, life)?;
         self.messages += 1;
         let known = self.stream(stream);
         known.log.push(Some(entry));
@@ -238,6 +252,7 @@ impl History {
     pub(crate) fn restarted<R: Region>(&mut self, wal: &Wal<R>, loss: bool) -> Check {
         self.losses += u32::from(loss);
         self.starts += 1;
+        let another = std::mem::replace(&mut self.log_id, wal.log_id()) != wal.log_id();
         if !loss {
             self.holds(wal, true)?;
         }
@@ -245,6 +260,7 @@ impl History {
             let known = self.stream(id);
             known.waiting.clear();
             known.hint = 0;
+            known.losses += u32::from(loss && another);
             let Some(slot) = wal.stream_slot(id.into()) else { continue };
             let state = wal.stream(slot);
             let end = state.next_offset;
@@ -322,6 +338,26 @@ impl History {
         bytes::delivered(stream, offset, &entry, known.at(offset))?;
         watermark::delivered(stream, offset, known.visible)?;
         known.promised = known.promised.max(offset + 1);
+        Ok(())
+    }
+
+    /// How often a reboot took something of a stream.
+    pub(crate) fn losses(&self, stream: u32) -> u32 {
+        self.streams[stream as usize - 1].losses
+    }
+
+    /// A reader that has seen this was told that the stream is still the same below `common`.
+    pub(crate) fn in_common(
+        &self,
+        stream: u32,
+        seen: &BTreeMap<u64, Content>,
+        common: u64,
+    ) -> Check {
+        let known = &self.streams[stream as usize - 1];
+        for (offset, seen) in seen.range(..common) {
+            let now = known.log.get(*offset as usize);
+            diverged::common(*offset, *seen, now.map(|now| now.map(|now| now.content)))?;
+        }
         Ok(())
     }
 

@@ -170,8 +170,10 @@ fn report(
 #[cfg(all(feature = "planted", debug_assertions))]
 #[expect(clippy::print_stdout, reason = "a program's output")]
 fn planted(name: &str, args: &Args) -> ExitCode {
+    use mstream_sim::invariants;
     use mstream_sim::planted::{Bug, hunt};
 
+    let all = name == "all";
     let bugs = match name {
         "all" => Bug::all(),
         name => match Bug::named(name) {
@@ -186,11 +188,12 @@ fn planted(name: &str, args: &Args) -> ExitCode {
             }
         },
     };
-    let (mut missed, seeds) = (0, args.seeds.unwrap_or(2_000));
+    let (mut missed, mut broken, seeds) = (0, Vec::new(), args.seeds.unwrap_or(2_000));
     std::panic::set_hook(Box::new(|_| {}));
     for bug in bugs {
         match hunt(bug, args.first(), seeds) {
             Some(failure) => {
+                broken.push(failure.broken.invariant);
                 let count = failure.run.seed - args.seed + 1;
                 println!("{bug}: caught after {count} seeds: {}", failure.broken);
                 if args.shrink {
@@ -205,6 +208,12 @@ fn planted(name: &str, args: &Args) -> ExitCode {
                 println!("{bug}: NOT caught in {seeds} seeds");
             }
         }
+    }
+    // One that no bug breaks may be one that nothing can break.
+    let unbroken = invariants::ALL.iter().filter(|name| all && !broken.contains(name));
+    for name in unbroken {
+        missed += 1;
+        println!("{name}: broken by no planted bug");
     }
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -151,6 +151,7 @@ impl<X: Parts> World<X> {
         }
         self.history.look(shard.wal(), shard.committed(), region)?;
         of_shard(shard, &self.server.config().limits)?;
+        accounts::of_port(self.server.frames_received(), shard.counters())?;
         buffers::of_shard(self.server.frames_out(), shard.frames_held())?;
         Ok(work > 0)
     }
@@ -206,7 +207,22 @@ impl<X: Parts> World<X> {
         if self.server.shard().is_none() { self.start() } else { Ok(()) }
     }
 
+    /// Everything comes to rest; and again when each publisher has published one message more: who has nothing left to do
+    /// can still do something.
     fn come_to_rest(&mut self) -> Check {
+        self.settle()?;
+        self.trace.line(format_args!("at rest"));
+        self.publishers.iter_mut().for_each(Publisher::publish_one_more);
+        self.settle()?;
+        self.trace.line(format_args!("at rest again"));
+        match self.server.shard() {
+            Some(shard) => self.history.holds(shard.wal(), false)?,
+            None => return Ok(()),
+        }
+        self.look_at_cold()
+    }
+
+    fn settle(&mut self) -> Check {
         let until = self.clock.ns() + REST_NS;
         while !self.no_room {
             let history = &self.history;
@@ -223,12 +239,7 @@ impl<X: Parts> World<X> {
             self.advance(jump);
             self.turn(false)?;
         }
-        self.trace.line(format_args!("at rest"));
-        match self.server.shard() {
-            Some(shard) => self.history.holds(shard.wal(), false)?,
-            None => return Ok(()),
-        }
-        self.look_at_cold()
+        Ok(())
     }
 
     /// What the log does not hold any more of cold streams, cold segments do.

@@ -52,15 +52,17 @@ pub(crate) struct Publisher<P: Port> {
     pub(crate) over: Option<Over>,
     pub(crate) opened: bool,
     largest_burst: u64,
+    /// Is still to publish one message, as soon as it is taken.
+    one_more: bool,
     notes: Vec<Note>,
     draft: Box<Draft>,
 }
 
 /// What a client said, without borrowing from it.
 enum Note {
-    Opened { publisher: u64 },
+    Opened { publisher: u64, level: u8 },
     Stored(u64),
-    Acknowledged { sequence: u64, offset: u64 },
+    Acknowledged { sequence: u64, offset: u64, level: u8 },
     Unknown(u64),
     Fenced,
     Deleted,
@@ -72,9 +74,11 @@ enum Note {
 
 fn note(event: Event<'_>) -> Note {
     match event {
-        Event::SessionOpened { publisher, .. } => Note::Opened { publisher },
+        Event::SessionOpened { publisher, level, .. } => Note::Opened { publisher, level },
         Event::PublicationOpened { sequence, .. } => Note::Stored(sequence),
-        Event::Acknowledged { sequence, offset, .. } => Note::Acknowledged { sequence, offset },
+        Event::Acknowledged { sequence, offset, level, .. } => {
+            Note::Acknowledged { sequence, offset, level }
+        }
         Event::OutcomeUnknown { last, .. } => Note::Unknown(last),
         Event::SessionLost { why, .. } => Note::Lost(why),
         Event::Delayed { .. } => Note::Delayed,
@@ -121,6 +125,7 @@ impl<P: Port> Publisher<P> {
             over: None,
             opened: false,
             largest_burst: random.size(1..=30),
+            one_more: false,
             notes: Vec::new(),
             draft: Box::new(Draft::new()),
         }
@@ -139,8 +144,22 @@ impl<P: Port> Publisher<P> {
     pub(crate) fn publish(&mut self, random: &mut Random, trace: &mut Trace) -> Check {
         let wanted = random.within(1..=self.largest_burst);
         let flushes = !random.one_in(3);
+        self.take(wanted, trace)?;
+        if flushes {
+            self.client.flush();
+        }
+        Ok(())
+    }
+
+    /// Publishes one message more, as soon as the client takes it.
+    pub(crate) fn publish_one_more(&mut self) {
+        self.one_more = true;
+    }
+
+    /// Hands messages to the client, as far as it takes them; how many those are.
+    fn take(&mut self, wanted: u64, trace: &mut Trace) -> Result<u64, Broken> {
         if self.over.is_some() {
-            return Ok(());
+            return Ok(0);
         }
         let mut taken = 0;
         for _ in 0..wanted {
@@ -170,10 +189,7 @@ impl<P: Port> Publisher<P> {
         if taken > 0 {
             trace.line(format_args!("publisher {} took {taken}", self.role.actor));
         }
-        if flushes {
-            self.client.flush();
-        }
-        Ok(())
+        Ok(taken)
     }
 
     /// Sends what waits.
@@ -187,6 +203,10 @@ impl<P: Port> Publisher<P> {
         history: &mut History,
         trace: &mut Trace,
     ) -> Result<bool, Broken> {
+        if self.one_more && self.take(1, trace)? > 0 {
+            self.one_more = false;
+            self.client.flush();
+        }
         let mut notes = std::mem::take(&mut self.notes);
         self.client.poll(self.pace.time(trace.now_ns), |event| notes.push(note(event)));
         let mut acknowledged = false;
@@ -206,9 +226,10 @@ impl<P: Port> Publisher<P> {
     ) -> Check {
         let (Role { actor, named, stream }, life) = (self.role, self.life);
         match note {
-            Note::Opened { publisher } => {
+            Note::Opened { publisher, level } => {
                 trace.line(format_args!("publisher {actor}/{life} open as {publisher:#x}"));
                 self.opened = true;
+                told::level(format_args!("publisher {actor}/{life}"), level, history.level)?;
                 history.opened(actor, publisher)
             }
             Note::Stored(sequence) => {
@@ -217,11 +238,13 @@ impl<P: Port> Publisher<P> {
                 let newest = history.life(actor) == life;
                 if named && newest { history.stored(actor, stream, sequence) } else { Ok(()) }
             }
-            Note::Acknowledged { sequence, offset } => {
+            Note::Acknowledged { sequence, offset, level } => {
                 *acknowledged = true;
                 trace.line(format_args!(
                     "publisher {actor}/{life} acknowledged {sequence} below {offset}"
                 ));
+                let who = format_args!("publisher {actor}/{life}");
+                told::level(who, level, history.level)?;
                 let serial = if named { sequence } else { self.serial_of(sequence)? };
                 history.acknowledged(stream, self.content(serial), offset)
             }
@@ -260,7 +283,7 @@ impl<P: Port> Publisher<P> {
                     "publisher {actor}/{life} diverged: {acknowledged} acknowledged, {stored} stored"
                 ));
                 self.over.get_or_insert(Over::Diverged);
-                diverged::said(format_args!("publisher {actor}/{life}"), history.losses)
+                diverged::said(format_args!("publisher {actor}/{life}"), history.losses(stream))
             }
             Note::Delayed => Ok(()),
             Note::Wrong(event) => Err(told::wrong(format_args!("publisher {actor}/{life}"), event)),
@@ -282,10 +305,11 @@ impl<P: Port> Publisher<P> {
         }
     }
 
-    /// Everything that was taken is acknowledged.
+    /// Everything that was to be published was taken and is acknowledged.
     pub(crate) fn is_settled(&self) -> bool {
         let (acknowledged, next) = self.client.sequences(self.publication);
-        self.over.is_some() || (self.client.is_open(self.publication) && acknowledged + 1 == next)
+        let open = self.client.is_open(self.publication);
+        self.over.is_some() || (open && acknowledged + 1 == next && !self.one_more)
     }
 
     pub(crate) fn close(&mut self) {

@@ -202,6 +202,19 @@ impl<X: Parts> Server<X> {
         &self.config
     }
 
+    /// Before the first start: in one world of four the shard's tables have little more room than for its clients, so that
+    /// those that begin anew have to wait until what they left behind has ended.
+    pub(crate) fn draw_limits(&mut self, clients: (usize, usize), random: &mut Random) {
+        let mut with = |least: usize| least + random.below(2) as usize;
+        let publications = with(clients.0);
+        // An older life is told that it is fenced only where there would be room for it.
+        let sessions = with(clients.0 + clients.1 + 1);
+        if random.one_in(4) {
+            let limits = self.config.limits;
+            self.config.limits = Limits { sessions, publications, ..limits };
+        }
+    }
+
     pub(crate) fn shard(&self) -> Option<&TheShard<X>> {
         self.running.as_ref().map(|running| running.poll.shard())
     }
@@ -215,10 +228,18 @@ impl<X: Parts> Server<X> {
         self.running.as_ref().map(|running| running.endpoint)
     }
 
+    fn ports(&self) -> &[X::ShardPort] {
+        self.running.as_ref().map_or(&[], |running| running.poll.ports())
+    }
+
     /// Buffers of the port that are out.
     pub(crate) fn frames_out(&self) -> usize {
-        let ports = self.running.as_ref().map_or(&[][..], |running| running.poll.ports());
-        ports.iter().map(Port::frames_out).sum()
+        self.ports().iter().map(Port::frames_out).sum()
+    }
+
+    /// Frames that the port handed over.
+    pub(crate) fn frames_received(&self) -> u64 {
+        self.ports().iter().map(|port| port.stats().rx_frames).sum()
     }
 
     /// Starts the process on what the medium holds.

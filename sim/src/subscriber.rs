@@ -30,6 +30,8 @@ pub(crate) struct Subscriber<P: Port> {
     least: u64,
     /// How often the log had been opened when it last asked for a place.
     starts: u32,
+    /// What its stream had lost when it last began to set up a session: whatever it is told in that, it is told later.
+    losses: u32,
     /// What it was given since it last asked for a place without a position or was told *diverged*: kept where a reboot
     /// may take something.
     seen: BTreeMap<u64, Content>,
@@ -46,6 +48,8 @@ enum Note {
     OffsetGone(u64),
     Diverged { next: u64, common: u64 },
     Deleted,
+    SessionOpened { level: u8 },
+    SessionLost,
     Quiet,
     Wrong(String),
 }
@@ -66,9 +70,9 @@ fn note(event: Event<'_>) -> Note {
             Note::Diverged { next, common }
         }
         Event::SubscriptionStopped { why: Stop::Refused(Code::UnknownStream), .. } => Note::Deleted,
-        Event::SessionOpened { .. } | Event::SessionLost { .. } | Event::Delayed { .. } => {
-            Note::Quiet
-        }
+        Event::SessionLost { .. } => Note::SessionLost,
+        Event::SessionOpened { level, .. } => Note::SessionOpened { level },
+        Event::Delayed { .. } => Note::Quiet,
         other => Note::Wrong(format!("{other:?}")),
     }
 }
@@ -121,6 +125,7 @@ impl<P: Port> Subscriber<P> {
             next,
             least: if from == From::Latest { promised } else { earliest },
             starts: history.starts,
+            losses: history.losses(stream),
             seen,
             over: false,
             notes: Vec::new(),
@@ -146,7 +151,7 @@ impl<P: Port> Subscriber<P> {
         self.starts = history.starts;
         self.seen.clear();
         self.next = match from {
-            From::Offset(offset) => Some(offset),
+            From::Offset(offset) | From::Position(Position { offset, .. }) => Some(offset),
             _ => None,
         };
         self.client.seek(self.subscription, from);
@@ -222,9 +227,21 @@ impl<P: Port> Subscriber<P> {
             }
             Note::Diverged { next, common } => {
                 trace.line(format_args!("subscriber {number}: diverged at {common}, not {next}"));
-                diverged::said(format_args!("it"), history.losses)?;
+                diverged::said(format_args!("it"), history.losses(stream))?;
+                diverged::reached(next, common)?;
+                // What was said before another loss was about the log of that time.
+                if self.losses == history.losses(stream) {
+                    history.in_common(stream, &self.seen, common)?;
+                }
                 let seen = std::mem::take(&mut self.seen);
-                self.seek(From::Offset(common), history, trace);
+                // What is in common is still to be compared, should more be lost before this is heard.
+                let from = match self.client.position(self.subscription) {
+                    Some(position) if common > 0 => {
+                        From::Position(Position { offset: common, ..position })
+                    }
+                    _ => From::Offset(common),
+                };
+                self.seek(from, history, trace);
                 self.seen = seen.into_iter().filter(|(offset, _)| *offset < common).collect();
                 Ok(())
             }
@@ -232,6 +249,11 @@ impl<P: Port> Subscriber<P> {
                 trace.line(format_args!("subscriber {number}: stream {stream} deleted"));
                 self.over = true;
                 told::unknown(format_args!("it"), stream, history.is_deleted(stream))
+            }
+            Note::SessionOpened { level } => told::level(format_args!("it"), level, history.level),
+            Note::SessionLost => {
+                self.losses = history.losses(stream);
+                Ok(())
             }
             Note::Quiet => Ok(()),
             Note::Wrong(event) => Err(told::wrong(format_args!("it"), event)),

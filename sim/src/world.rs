@@ -247,10 +247,15 @@ impl<X: Parts> World<X> {
             random,
         };
         world.clock.set(BEGIN_NS);
+        world.history.level = world.server.config().level as u8;
         let late = world.server.config().barrier_polls > 0;
         world.injected.note(Kind::LateBarrier, u64::from(late));
         world.injected.note(Kind::Drift, u64::from(drift_ppm != 0));
         world.populate();
+        // Apart, as what is cold: other worlds stay what they are.
+        let mut limits = Random::new(crate::random::mix(run.seed ^ 0x11_317));
+        let clients = (world.publishers.len(), world.subscribers.len());
+        world.server.draw_limits(clients, &mut limits);
         world
     }
 

@@ -210,10 +210,10 @@ impl<R: Region, F: Frame> Shard<R, F> {
             (ColdFrom::Time(_), ColdFound::Page, Some(first)) => (Code::Ok, first),
             (ColdFrom::Time(_), ColdFound::Damaged { to }, _) => (Code::Ok, to),
             (ColdFrom::LaterEpoch(_), ColdFound::Page, Some(first)) => {
-                self.judge_offset(stream, offset, first)
+                self.judge_offset(stream, offset, Some(first))
             }
             (ColdFrom::LaterEpoch(_), ColdFound::Nothing, _) => {
-                self.judge_offset(stream, offset, hot)
+                self.judge_offset(stream, offset, Some(hot))
             }
             (_, ColdFound::Failed | ColdFound::Damaged { .. }, _) => (Code::LogDamaged, offset),
             (_, ColdFound::Page | ColdFound::Nothing, _) => (Code::Ok, hot),

@@ -136,6 +136,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let mut publishers = Vec::with_capacity(tables.publishers.max(config.publishers.len()));
         publishers.extend(config.publishers.iter().map(|entry| Publisher::new(entry.id)));
         publishers.sort_unstable_by_key(|publisher: &Publisher| publisher.id);
+        let more = usize::from(planted(Bug::TablesTooLarge));
         let mut shard = Shard {
             ports: config.ports,
             udp_port: config.udp_port,
@@ -146,14 +147,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
             wal,
             streams,
             publishers,
-            sessions: Sessions::new(limits.sessions, config.secret),
-            publications: Table::new(limits.publications),
-            subscriptions: Table::new(limits.subscriptions),
+            sessions: Sessions::new(limits.sessions + more, config.secret),
+            publications: Table::new(limits.publications + more),
+            subscriptions: Table::new(limits.subscriptions + more),
             pending: Pending::new(limits.pending_records, limits.pending_frames),
             owed: Vec::with_capacity(limits.sessions),
             behind: VecDeque::with_capacity(limits.subscriptions),
             cold: Cold::new(Vec::new(), 0),
-            timers: TimerWheel::new(limits.sessions, now.mono_ns),
+            timers: TimerWheel::new(limits.sessions + more, now.mono_ns),
             fired: Vec::with_capacity(TIMERS_PER_POLL),
             limits,
             sessions_made: 0,

@@ -189,31 +189,32 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             From::Offset(offset) => {
                 let from = ColdFrom::LaterEpoch(frame.epoch.get());
-                let common = match frame.epoch.get() {
-                    0 => end,
-                    _ => self.hot_answer(stream, from),
-                };
+                let later = (frame.epoch.get() != 0).then(|| self.hot_answer(stream, from));
                 // What is not held cannot tell either.
-                let asks = frame.epoch.get() != 0 && offset > earliest;
-                if asks && self.cold_may_know(stream, common) {
+                if later.is_some_and(|later| offset > earliest && self.cold_may_know(stream, later))
+                {
                     return Start::Ask(from, offset);
                 }
-                let (code, start) = self.judge_offset(stream, offset, common);
+                let (code, start) = self.judge_offset(stream, offset, later);
                 Start::At(code, start)
             }
         }
     }
 
-    /// Where a subscription that asks for `offset` starts, or why it cannot; what the client has seen is the stream's
-    /// up to `common`.
-    pub(super) fn judge_offset(&self, stream: u32, offset: u64, common: u64) -> (Code, u64) {
+    /// Where a subscription that asks for `offset` starts, or why it cannot. From `later` on the stream holds what was
+    /// written since the client was there; if it did not say when that was, it is only compared with the stream's end.
+    pub(super) fn judge_offset(&self, stream: u32, offset: u64, later: Option<u64>) -> (Code, u64) {
         let earliest = earliest_offset(&self.wal, &self.streams, stream);
         let end = self.streams[stream].visible_end;
+        let common = later.unwrap_or(end);
         if offset > end && self.wal.fault().is_some() {
             // What stood there may be among what is damaged: nobody has decided yet that it is lost.
             (Code::LogDamaged, end)
         } else if offset > common && !planted(Bug::DivergedUntold) {
-            (Code::Diverged, common)
+            // Where all that is held was written since, what was before it may have been other messages as well.
+            let unknown = later.is_some() && common <= earliest;
+            let too_high = u64::from(planted(Bug::CommonTooHigh));
+            (Code::Diverged, if unknown { 0 } else { common + too_high })
         } else if offset < earliest && planted(Bug::OffsetGoneUntold) {
             (Code::Ok, earliest)
         } else if offset < earliest {

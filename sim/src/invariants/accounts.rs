@@ -47,6 +47,13 @@ const DATAGRAM_ERRORS: [WireError; 7] = [
     WireError::FrameCheck,
 ];
 
+/// The shard heard of every frame that its port handed over.
+pub(crate) fn of_port(received: u64, counters: &Counters) -> Check {
+    let counted = counters.frames_in;
+    ensure!(NAME, counted == received, "the port handed over {received} frames, {counted} came in");
+    Ok(())
+}
+
 pub(crate) fn check(counters: &Counters) -> Check {
     let refused: u64 = FRAME_REFUSALS.iter().map(|reason| counters.refused(*reason)).sum();
     let malformed: u64 = DATAGRAM_ERRORS.iter().map(|error| counters.malformed(*error)).sum();

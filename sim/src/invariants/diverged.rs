@@ -17,8 +17,25 @@ pub(crate) fn seen(offset: u64, before: Option<Content>, now: Content) -> Check 
     Ok(())
 }
 
-/// A log that lost nothing has not diverged.
+/// A stream that lost nothing has not diverged.
 pub(crate) fn said(who: std::fmt::Arguments<'_>, losses: u32) -> Check {
-    ensure!(NAME, losses > 0, "{who} was told diverged, and the log has lost nothing");
+    ensure!(NAME, losses > 0, "{who} was told diverged, and its stream has lost nothing");
+    Ok(())
+}
+
+/// The last common offset is none that the reader has not come to.
+pub(crate) fn reached(next: u64, common: u64) -> Check {
+    ensure!(NAME, common <= next, "told that all below {common} is in common, {next} is next");
+    Ok(())
+}
+
+/// Below the last common offset stands what the reader has seen there. Now: `Some(None)` where the stream has held nothing
+/// else since, and it is not known what it holds; `None` behind its end.
+pub(crate) fn common(offset: u64, seen: Content, now: Option<Option<Content>>) -> Check {
+    ensure!(
+        NAME,
+        now.is_some_and(|now| now.is_none_or(|now| now == seen)),
+        "offset {offset} was {seen}, is {now:?}, and is said to be in common"
+    );
     Ok(())
 }

@@ -14,6 +14,12 @@ pub(crate) fn unknown(who: std::fmt::Arguments<'_>, stream: u32, deleted: bool) 
     Ok(())
 }
 
+/// The level that is said is the one that the region promises.
+pub(crate) fn level(who: std::fmt::Arguments<'_>, said: u8, promised: u8) -> Check {
+    ensure!(NAME, said == promised, "{who} was told level {said}, the region's is {promised}");
+    Ok(())
+}
+
 /// Nobody else has the id.
 pub(crate) fn id(id: u64, owner: u16, actor: u16) -> Check {
     ensure!(NAME, owner == actor, "publisher id {id:#x} was given to {owner} and to {actor}");
