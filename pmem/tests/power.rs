@@ -127,6 +127,27 @@ fn power_can_be_lost_before_any_operation() {
 }
 
 #[test]
+fn a_kill_leaves_every_store_visible_and_none_more_durable() {
+    let mut region = SimRegion::new(1, 4096, 1);
+    region.stream(0, &[1; 64]);
+    region.barrier();
+    region.completed();
+    region.completed();
+    region.stream(64, &[2; 64]);
+    region.barrier();
+    let mut left = region.killed();
+    assert_eq!(left.bytes(0, 128), region.bytes(0, 128));
+    assert!(left.is_durable(0, 64), "its barrier was complete");
+    let own = left.barrier();
+    (0..3).for_each(|_| assert!(left.completed() <= own));
+    assert_eq!(left.completed(), own, "the next process's barriers are its own");
+    assert!(!left.is_durable(64, 64), "neither the old barrier nor a new one covers it");
+    assert_eq!(left.after_power_cut().bytes(64, 64), [0; 64]);
+    left.sync(64, 64).expect("it cannot fail");
+    assert!(left.is_durable(64, 64));
+}
+
+#[test]
 fn nothing_is_durable_while_barriers_hang() {
     let mut region = SimRegion::new(1, 4096, 0);
     region.hang(true);

@@ -90,7 +90,7 @@ impl<X: Parts> World<X> {
         let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
         self.trace.line(format_args!("shard ends: {}", kind.name()));
         if kind == Kind::Kill || kind == Kind::SetUpKill {
-            self.server.stop(End::Killed, catalogue, now, SimRegion::after_kill);
+            self.server.stop(End::Killed, catalogue, now, SimRegion::killed);
         } else {
             let cut = |region: &SimRegion| region.after_random_power_cut(|| chaos.next());
             self.server.stop(End::Unpowered, catalogue, now, cut);

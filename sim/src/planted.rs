@@ -20,10 +20,11 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 9] = [
+const LOG: [pmem::Bug; 10] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
+    pmem::Bug::NotSettled,
     pmem::Bug::StreamNotRestated,
     pmem::Bug::SequenceNotRestated,
     pmem::Bug::PublicationNotNoted,

@@ -114,11 +114,12 @@ impl<X: Parts> World<X> {
             return Ok(());
         };
         self.catalogue.is_ready(None);
-        if let Some(shard) = self.server.shard() {
+        if let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) {
             let epoch = shard.wal().epoch();
             let lost = if loss { ", something may be lost" } else { "" };
             self.trace.line(format_args!("shard starts epoch {epoch}{lost}"));
             self.history.restarted(shard.wal(), loss)?;
+            self.history.look(shard.wal(), shard.committed(), region)?;
         }
         self.look_at_cold()?;
         Ok(())
@@ -172,7 +173,7 @@ impl<X: Parts> World<X> {
         let chaos = &mut self.chaos;
         let opened = self.server.as_if_cut(now, |region| match () {
             // A kill is all that is survived at this level.
-            () if process => region.after_kill(),
+            () if process => region.killed(),
             () if whole => region.after_power_cut(),
             () => region.after_random_power_cut(|| chaos.next()),
         });

@@ -167,9 +167,23 @@ impl SimRegion {
         }
     }
 
-    /// The region after a kill of the process, all of whose stores are durable since.
+    /// The region after a kill of the process, all of whose stores are durable since, as where the machine runs on for long:
+    /// for tests of something else than power. See [`SimRegion::killed`].
     pub fn after_kill(&self) -> SimRegion {
         self.image(self.memory.clone())
+    }
+
+    /// The region as the next process finds it after a kill: every store is visible, and what was not durable still is not.
+    /// Nothing that the killed process flushed or fenced counts any more, as the next one cannot know of it.
+    pub fn killed(&self) -> SimRegion {
+        let mut left =
+            SimRegion { pending: self.pending.clone(), ..self.image(self.medium.clone()) };
+        left.memory = self.memory.clone();
+        for piece in &mut left.pending {
+            (piece.way, piece.barrier) = (Way::Cached, 0);
+        }
+        left.cached = left.pending.len();
+        left
     }
 
     /// The region after a power cut that kept what is durable and nothing else.
