@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
+
 use common::oracle::slots;
 use common::world::act;
 use common::{History, Random, check_recovered, config};
@@ -116,14 +118,22 @@ fn power_can_be_lost_before_any_operation() {
     region.cut_in(2);
     region.store(0, &[1; 8]);
     region.flush(0, 8);
+    assert!(!region.is_cut());
     assert!(region.take_cut().is_none(), "only two operations were done");
     region.cut_in(1);
+    let off = region.off();
     region.store(0, &[2; 8]);
     region.store(0, &[3; 8]);
     region.store(0, &[4; 8]);
+    assert!(region.is_cut() && off.load(Ordering::Relaxed), "whoever looks sees it at once");
     let cut = region.take_cut().expect("it was lost before the second store");
+    assert!(!region.is_cut() && !cut.is_cut());
     assert_eq!(cut.after_kill().bytes(0, 8), [2; 8]);
     assert_eq!(region.bytes(0, 8), [4; 8], "the region itself goes on");
+    region.cut_in(0);
+    region.sync(0, 8).expect("it cannot fail");
+    let cut = region.take_cut().expect("it was lost before the sync");
+    assert!(!cut.is_durable(0, 8) && region.is_durable(0, 8));
 }
 
 #[test]

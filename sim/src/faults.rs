@@ -54,8 +54,12 @@ kinds! {
     Kill = "kill",
     /// Power is lost between two polls, and the process started again.
     PowerCut = "power-cut",
-    /// Power is lost in the midst of a poll, before any of the log's stores, flushes and barriers.
+    /// Power is lost in the midst of a poll, before any of the log's stores, flushes, barriers and syncs.
     TornPoll = "torn-poll",
+    /// The process is killed in the midst of a poll, likewise.
+    TornKill = "torn-kill",
+    /// The process is killed, or power is lost, in the midst of a start, likewise.
+    TornStart = "torn-start",
     /// The machine of a log of level `process` is booted: anything that was not synced may be gone.
     Reboot = "reboot",
     /// The shard is not polled for a while.

@@ -261,6 +261,8 @@ impl History {
             }
             // What was dropped by a stream's rules because of a tail that was lost is held again.
             known.earliest = state.earliest_offset;
+            // What was looked at after a poll may have been committed after the moment in it at which the process ended.
+            known.visible = known.visible.min(end);
         }
         self.count_again(loss);
         Ok(())

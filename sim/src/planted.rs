@@ -20,14 +20,25 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 10] = [
+const LOG: [pmem::Bug; 21] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
+    pmem::Bug::HeaderBeforeRoll,
+    pmem::Bug::HeaderCopiesTogether,
+    pmem::Bug::RecordsBeforeHeader,
+    pmem::Bug::HeaderNotFlushed,
+    pmem::Bug::HeaderNotSynced,
+    pmem::Bug::GenerationReused,
     pmem::Bug::NotSettled,
+    pmem::Bug::HalfHeaderLeft,
+    pmem::Bug::EpochNotIncreased,
+    pmem::Bug::WipeBeforeFence,
+    pmem::Bug::WipeNotFlushed,
     pmem::Bug::StreamNotRestated,
     pmem::Bug::SequenceNotRestated,
     pmem::Bug::PublicationNotNoted,
+    pmem::Bug::LifeNotRestated,
     pmem::Bug::RebootUnnoticed,
     pmem::Bug::FooterWithoutLast,
     pmem::Bug::FootersNotSearched,

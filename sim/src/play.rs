@@ -2,6 +2,7 @@
 
 use mstream_dataplane::{Clock, Refusal};
 use mstream_nic::sim::Faults;
+use mstream_pmem::sim::SimRegion;
 
 use crate::faults::Kind;
 use crate::invariants::{Broken, Check, accounts, bounded, buffers, liveness, of_shard};
@@ -107,11 +108,23 @@ impl<X: Parts> World<X> {
     }
 
     fn start(&mut self) -> Check {
+        let torn = self.torn_start.take();
         let (parts, random) = (&mut self.parts, &mut self.random);
-        let started = self.server.start(parts, &self.net, &self.clock, &self.catalogue, random)?;
-        let Started::Runs { loss } = started else {
-            self.no_room = true;
-            return Ok(());
+        let (net, clock, dies_in) =
+            (&self.net, &self.clock, torn.map(|(operations, _)| operations));
+        let started = self.server.start(parts, net, clock, &self.catalogue, random, dies_in)?;
+        let loss = match (started, torn) {
+            (Started::Runs { loss }, _) => loss,
+            (Started::Dies, Some((operations, end))) => {
+                self.injected.note(Kind::TornStart, 1);
+                self.trace.line(format_args!("a start ends before operation {operations}"));
+                self.stop(end);
+                return Ok(());
+            }
+            _ => {
+                self.no_room = true;
+                return Ok(());
+            }
         };
         self.catalogue.is_ready(None);
         if let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) {
@@ -130,9 +143,6 @@ impl<X: Parts> World<X> {
         if self.trace.now_ns < self.stalled_until {
             return Ok(false);
         }
-        if let Some(operations) = self.torn_at.take() {
-            return self.tear(operations).map(|()| true);
-        }
         self.server.read_sealed(self.trace.now_ns);
         if self.server.make_slots(self.trace.now_ns) {
             self.injected.note(Kind::NoSegments, 1);
@@ -140,7 +150,10 @@ impl<X: Parts> World<X> {
         let full = self.refused_for_want_of_log();
         let work = self.server.poll();
         self.polls += u64::from(work > 0);
-        self.hear_replies();
+        let torn = self.server.region().is_some_and(SimRegion::is_cut);
+        if !torn {
+            self.hear_replies();
+        }
         let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) else {
             return Ok(false);
         };
@@ -153,6 +166,9 @@ impl<X: Parts> World<X> {
         self.history.look(shard.wal(), shard.committed(), region)?;
         of_shard(shard, &self.server.config().limits)?;
         buffers::of_shard(self.server.frames_out(), shard.frames_held())?;
+        if torn {
+            self.tear();
+        }
         Ok(work > 0)
     }
 
@@ -194,7 +210,10 @@ impl<X: Parts> World<X> {
         }
         self.clogs.clear();
         (self.stalled_until, self.hung_until, self.withheld_until) = (0, 0, 0);
-        (self.server.makes_from, self.torn_at, self.doomed) = (0, None, None);
+        (self.server.makes_from, self.torn_start, self.doomed) = (0, None, None);
+        if let Some(region) = self.server.region() {
+            region.take_cut();
+        }
         self.let_go();
         for subscriber in &mut self.subscribers {
             (subscriber.pace.paused_until, subscriber.pace.slowness) = (0, 1);

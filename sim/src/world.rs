@@ -9,7 +9,7 @@ use mstream_pmem::cold::Keep;
 use crate::catalogue::Catalogue;
 use crate::clients::{Attached, attach};
 use crate::clock::VirtualClock;
-use crate::cold::Cold;
+use crate::cold::{Cold, End};
 use crate::faults::{Injected, Kind, Mix};
 use crate::forge::forge;
 use crate::history::History;
@@ -129,10 +129,8 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
         let what = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Broken { invariant: PANIC, what })
     });
-    let World { trace, history, net, mut injected, delays, mix, polls, torn_frames, .. } = world;
-    let mut counts = net.counts();
-    counts.cut -= torn_frames;
-    injected.note_network(&counts, delays);
+    let World { trace, history, net, mut injected, delays, mix, polls, .. } = world;
+    injected.note_network(&net.counts(), delays);
     let (steps, passed_ns) = (trace.step, trace.now_ns.saturating_sub(BEGIN_NS));
     match result {
         Ok(()) => Ok(Outcome {
@@ -178,10 +176,10 @@ pub(crate) struct World<X: Parts> {
     pub(crate) hung_until: u64,
     /// Buffers are withheld from the shard's port until this time.
     pub(crate) withheld_until: u64,
-    /// The next poll is torn before this many stores, flushes and barriers of the log.
-    pub(crate) torn_at: Option<u32>,
-    /// Frames of torn polls, which the network counts as cut.
-    pub(crate) torn_frames: u64,
+    /// How the process ends when its region is cut, in the midst of a poll.
+    pub(crate) torn: Kind,
+    /// In how many operations on its region the next start dies, and how.
+    pub(crate) torn_start: Option<(u32, End)>,
     /// At this step a client that is still being set up dies, or else the shard.
     pub(crate) doomed: Option<(u64, bool)>,
     /// No free segment was left to start in: nothing more happens.
@@ -230,8 +228,8 @@ impl<X: Parts> World<X> {
             stalled_until: 0,
             hung_until: 0,
             withheld_until: 0,
-            torn_at: None,
-            torn_frames: 0,
+            torn: Kind::TornKill,
+            torn_start: None,
             doomed: None,
             no_room: false,
             publishers: Vec::new(),
