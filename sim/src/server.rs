@@ -261,7 +261,7 @@ impl<X: Parts> Server<X> {
         let opened = self.config.open(region, self.slots, self.boots, names, true, now);
         let mut wal = match opened {
             Ok(wal) => wal,
-            Err(RecoveryError::NoFreeSegment { .. }) if self.boots > 1 => {
+            Err(RecoveryError::NoFreeSegment { .. }) if self.may_have_lost() => {
                 return Ok(Started::NoRoom);
             }
             Err(error) => return Err(does_not_open(&error)),
@@ -295,7 +295,7 @@ impl<X: Parts> Server<X> {
         };
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
         let to_shard = Arc::clone(&commands);
-        let anew = self.config.level == Level::Process && self.boots > 1;
+        let anew = self.may_have_lost();
         let cold::Opened { link, sealed: read, pages, ranges } =
             self.cold.open(&mut wal, is_dead, to_shard, catalogue, anew, now)?;
         let shard = Shard::new(config, wal, now).map_err(|error| does_not_open(&error))?;
@@ -322,6 +322,11 @@ impl<X: Parts> Server<X> {
     fn dies(&mut self, wal: &Wal<X::Region>) -> Started {
         self.medium = X::inner(wal.region()).take_cut();
         Started::Dies
+    }
+
+    /// A reboot may have taken what was not synced.
+    fn may_have_lost(&self) -> bool {
+        self.config.level == Level::Process && self.boots > 1
     }
 
     fn next_slots(&self) -> u32 {

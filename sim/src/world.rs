@@ -86,6 +86,8 @@ pub struct Outcome {
     pub messages: u64,
     /// Batches that were stored.
     pub batches: u64,
+    /// It ended early: reboots took so many wipes of a log at level `process` that no segment was free to start in.
+    pub no_room: bool,
     /// What happened, if it was to be kept.
     pub trace: String,
 }
@@ -129,7 +131,7 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
         let what = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Broken { invariant: PANIC, what })
     });
-    let World { trace, history, net, mut injected, delays, mix, polls, .. } = world;
+    let World { trace, history, net, mut injected, delays, mix, polls, no_room, .. } = world;
     injected.note_network(&net.counts(), delays);
     let (steps, passed_ns) = (trace.step, trace.now_ns.saturating_sub(BEGIN_NS));
     match result {
@@ -140,6 +142,7 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
             passed_ns,
             messages: history.messages,
             batches: history.batches,
+            no_room,
             trace: trace.into_text(),
         }),
         Err(broken) => Err(Box::new(Failure {
