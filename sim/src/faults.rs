@@ -44,7 +44,9 @@ kinds! {
     Clog = "clog",
     /// Barriers complete some polls later.
     LateBarrier = "late-barrier",
-    /// No barrier completes for a while, until the log takes nothing more.
+    /// No barrier completes for a while, until as much waits for one as may.
+    HungBarriers = "hung-barriers",
+    /// No sealed segment is read for a while, so that none is free to be used again, until the log takes nothing more.
     FullLog = "full-log",
     /// No segment is made for a while.
     NoSegments = "no-segments",

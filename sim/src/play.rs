@@ -143,11 +143,14 @@ impl<X: Parts> World<X> {
         if self.trace.now_ns < self.stalled_until {
             return Ok(false);
         }
-        self.server.read_sealed(self.trace.now_ns);
-        if self.server.make_slots(self.trace.now_ns) {
+        let now_ns = self.trace.now_ns;
+        if now_ns >= self.unread_until {
+            self.server.read_sealed(now_ns);
+        }
+        if self.server.make_slots(now_ns) {
             self.injected.note(Kind::NoSegments, 1);
         }
-        let full = self.refused_for_want_of_log();
+        let (waits, full) = self.back_pressure();
         let work = self.server.poll();
         self.polls += u64::from(work > 0);
         let torn = self.server.region().is_some_and(SimRegion::is_cut);
@@ -160,9 +163,9 @@ impl<X: Parts> World<X> {
         if work > 0 {
             self.trace.line(format_args!("shard polls: {work} frames"));
         }
-        if self.trace.now_ns < self.hung_until {
-            self.injected.note(Kind::FullLog, self.refused_for_want_of_log() - full);
-        }
+        let (waits, full) = (self.back_pressure().0 - waits, self.back_pressure().1 - full);
+        self.injected.note(Kind::HungBarriers, if now_ns < self.hung_until { waits } else { 0 });
+        self.injected.note(Kind::FullLog, if now_ns < self.unread_until { full } else { 0 });
         self.history.look(shard.wal(), shard.committed(), region)?;
         of_shard(shard, &self.server.config().limits)?;
         buffers::of_shard(self.server.frames_out(), shard.frames_held())?;
@@ -172,11 +175,12 @@ impl<X: Parts> World<X> {
         Ok(work > 0)
     }
 
-    fn refused_for_want_of_log(&self) -> u64 {
-        let counters = self.server.shard().map(|shard| shard.counters());
-        counters.map_or(0, |counters| {
-            counters.refused(Refusal::LogFull) + counters.refused(Refusal::PendingFull)
-        })
+    /// Frames refused so far because too much waits for barriers, and because the log is full.
+    fn back_pressure(&self) -> (u64, u64) {
+        let Some(shard) = self.server.shard() else { return (0, 0) };
+        let refused = |reason| shard.counters().refused(reason);
+        let waits = refused(Refusal::SyncWindow) + refused(Refusal::PendingFull);
+        (waits, refused(Refusal::LogFull))
     }
 
     /// Now and then after something was promised: it would survive a power cut at this moment.
@@ -210,6 +214,7 @@ impl<X: Parts> World<X> {
         }
         self.clogs.clear();
         (self.stalled_until, self.hung_until, self.withheld_until) = (0, 0, 0);
+        self.unread_until = 0;
         (self.server.makes_from, self.torn_start, self.doomed) = (0, None, None);
         if let Some(region) = self.server.region() {
             region.take_cut();

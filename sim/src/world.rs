@@ -177,6 +177,8 @@ pub(crate) struct World<X: Parts> {
     pub(crate) stalled_until: u64,
     /// No barrier completes before this time.
     pub(crate) hung_until: u64,
+    /// No sealed segment is read before this time.
+    pub(crate) unread_until: u64,
     /// Buffers are withheld from the shard's port until this time.
     pub(crate) withheld_until: u64,
     /// How the process ends when its region is cut, in the midst of a poll.
@@ -230,6 +232,7 @@ impl<X: Parts> World<X> {
             starts_ns: 0,
             stalled_until: 0,
             hung_until: 0,
+            unread_until: 0,
             withheld_until: 0,
             torn: Kind::TornKill,
             torn_start: None,
