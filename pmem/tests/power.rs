@@ -158,6 +158,21 @@ fn a_kill_leaves_every_store_visible_and_none_more_durable() {
 }
 
 #[test]
+fn a_kill_takes_what_was_not_written_to_files_by_then() {
+    let mut region = SimRegion::new(1, 4096, 1).with_level(Level::MediaSync);
+    for word in 0..64 {
+        region.store(word * 8, &[7; 8]);
+    }
+    let mut random = Random(1);
+    let left = region.killed_while_writing(|| random.next());
+    let words =
+        |region: &SimRegion| region.bytes(0, 512).iter().filter(|byte| **byte == 7).count() / 8;
+    assert!((1..64).contains(&words(&left)), "a part is there: {}", words(&left));
+    assert_eq!(left.pending(), words(&left), "and none of it is durable");
+    assert_eq!(words(&left.after_power_cut()), 0);
+}
+
+#[test]
 fn nothing_is_durable_while_barriers_hang() {
     let mut region = SimRegion::new(1, 4096, 0);
     region.hang(true);

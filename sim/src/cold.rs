@@ -96,6 +96,9 @@ impl End {
     /// What is left of a region.
     pub(crate) fn leaves(self, region: &SimRegion, random: impl FnMut() -> u64) -> SimRegion {
         match self {
+            End::Killed if region.level() == Level::MediaSync => {
+                region.killed_while_writing(random)
+            }
             End::Killed => region.killed(),
             End::Unpowered | End::Torn => region.after_random_power_cut(random),
         }

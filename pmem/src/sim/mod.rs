@@ -202,6 +202,19 @@ impl SimRegion {
         left
     }
 
+    /// As [`SimRegion::killed`], where a thread of the process writes what was stored to files: of what is not durable the
+    /// part that `random` picks was written by then, and the rest went with the process's memory.
+    pub fn killed_while_writing(&self, random: impl FnMut() -> u64) -> SimRegion {
+        let written = self.random_survivors(random);
+        let mut left = SimRegion { memory: self.after_crash(&written).memory, ..self.killed() };
+        for (piece, mask) in left.pending.iter_mut().zip(&written.0) {
+            piece.covers &= mask;
+        }
+        left.pending.retain(|piece| piece.covers != 0);
+        left.cached = left.pending.len();
+        left
+    }
+
     /// The region after a power cut that kept what is durable and nothing else.
     pub fn after_power_cut(&self) -> SimRegion {
         self.image(self.medium.clone())
