@@ -3,6 +3,8 @@
 mod common;
 
 use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{HEADERS, HEADERS_V6};
@@ -280,6 +282,27 @@ fn a_cut_works_one_way_until_it_is_joined() {
     send(&mut a, B, 3);
     assert_eq!(receive(&mut b), [3]);
     assert_eq!(net.counts().cut, 1);
+}
+
+#[test]
+fn nothing_leaves_a_dead_machine() {
+    let net = SimNet::new(1);
+    let (mut a, mut b) = (net.attach(A, 4), net.attach(B, 4));
+    let dead = Arc::new(AtomicBool::new(false));
+    net.silence(a.endpoint(), Arc::clone(&dead));
+    send(&mut a, B, 1);
+    dead.store(true, Ordering::Relaxed);
+    send(&mut a, B, 2);
+    send(&mut b, A, 3);
+    assert_eq!(
+        (receive(&mut a), receive(&mut b)),
+        (vec![3], vec![1]),
+        "what was sent before arrives"
+    );
+    dead.store(false, Ordering::Relaxed);
+    send(&mut a, B, 4);
+    assert_eq!(receive(&mut b), [4]);
+    assert_eq!(net.counts().sent, 3);
 }
 
 #[test]

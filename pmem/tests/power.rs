@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
+
 use common::oracle::slots;
 use common::world::act;
 use common::{History, Random, check_recovered, config};
@@ -116,14 +118,58 @@ fn power_can_be_lost_before_any_operation() {
     region.cut_in(2);
     region.store(0, &[1; 8]);
     region.flush(0, 8);
+    assert!(!region.is_cut());
     assert!(region.take_cut().is_none(), "only two operations were done");
     region.cut_in(1);
+    let off = region.off();
     region.store(0, &[2; 8]);
     region.store(0, &[3; 8]);
     region.store(0, &[4; 8]);
+    assert!(region.is_cut() && off.load(Ordering::Relaxed), "whoever looks sees it at once");
     let cut = region.take_cut().expect("it was lost before the second store");
+    assert!(!region.is_cut() && !cut.is_cut());
     assert_eq!(cut.after_kill().bytes(0, 8), [2; 8]);
     assert_eq!(region.bytes(0, 8), [4; 8], "the region itself goes on");
+    region.cut_in(0);
+    region.sync(0, 8).expect("it cannot fail");
+    let cut = region.take_cut().expect("it was lost before the sync");
+    assert!(!cut.is_durable(0, 8) && region.is_durable(0, 8));
+}
+
+#[test]
+fn a_kill_leaves_every_store_visible_and_none_more_durable() {
+    let mut region = SimRegion::new(1, 4096, 1);
+    region.stream(0, &[1; 64]);
+    region.barrier();
+    region.completed();
+    region.completed();
+    region.stream(64, &[2; 64]);
+    region.barrier();
+    let mut left = region.killed();
+    assert_eq!(left.bytes(0, 128), region.bytes(0, 128));
+    assert!(left.is_durable(0, 64), "its barrier was complete");
+    let own = left.barrier();
+    (0..3).for_each(|_| assert!(left.completed() <= own));
+    assert_eq!(left.completed(), own, "the next process's barriers are its own");
+    assert!(!left.is_durable(64, 64), "neither the old barrier nor a new one covers it");
+    assert_eq!(left.after_power_cut().bytes(64, 64), [0; 64]);
+    left.sync(64, 64).expect("it cannot fail");
+    assert!(left.is_durable(64, 64));
+}
+
+#[test]
+fn a_kill_takes_what_was_not_written_to_files_by_then() {
+    let mut region = SimRegion::new(1, 4096, 1).with_level(Level::MediaSync);
+    for word in 0..64 {
+        region.store(word * 8, &[7; 8]);
+    }
+    let mut random = Random(1);
+    let left = region.killed_while_writing(|| random.next());
+    let words =
+        |region: &SimRegion| region.bytes(0, 512).iter().filter(|byte| **byte == 7).count() / 8;
+    assert!((1..64).contains(&words(&left)), "a part is there: {}", words(&left));
+    assert_eq!(left.pending(), words(&left), "and none of it is durable");
+    assert_eq!(words(&left.after_power_cut()), 0);
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct Totals {
     pub messages: u64,
     /// As in [`Outcome`].
     pub batches: u64,
+    /// Worlds that ended early for want of a free segment.
+    pub no_room: u64,
     /// As in [`Outcome`].
     pub injected: Injected,
 }
@@ -56,6 +58,7 @@ impl Totals {
         self.passed_ns += outcome.passed_ns;
         self.messages += outcome.messages;
         self.batches += outcome.batches;
+        self.no_room += u64::from(outcome.no_room);
         self.injected.add(&outcome.injected);
     }
 }

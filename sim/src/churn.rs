@@ -4,6 +4,7 @@ use mstream_client::From;
 use mstream_dataplane::{Command, Reply};
 
 use crate::catalogue::MOST_STREAMS;
+use crate::cold::End;
 use crate::faults::Kind;
 use crate::invariants::Check;
 use crate::parts::Parts;
@@ -169,7 +170,7 @@ impl<X: Parts> World<X> {
                 self.injected.note(Kind::SetUpKill, 1);
                 self.restart_subscriber(at, false);
             }
-            _ => self.crash(Kind::SetUpKill),
+            _ => self.crash(Kind::SetUpKill, End::Killed),
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use mstream_dataplane::{
 use mstream_pmem::cold::{ColdDisk, ColdError, ColdPage, ColdRange, ColdStore, SimDisk};
 use mstream_pmem::region::{Level, Region};
 use mstream_pmem::sealed::Sealed;
+use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::Wal;
 
 use crate::catalogue::Catalogue;
@@ -87,8 +88,21 @@ pub(crate) enum End {
     Killed,
     /// Power is lost between two polls of the shard.
     Unpowered,
-    /// Power was lost within a poll: what the shard did since is not to be seen.
+    /// Power is lost within a poll or a start.
     Torn,
+}
+
+impl End {
+    /// What is left of a region.
+    pub(crate) fn leaves(self, region: &SimRegion, random: impl FnMut() -> u64) -> SimRegion {
+        match self {
+            End::Killed if region.level() == Level::MediaSync => {
+                region.killed_while_writing(random)
+            }
+            End::Killed => region.killed(),
+            End::Unpowered | End::Torn => region.after_random_power_cut(random),
+        }
+    }
 }
 
 /// Cold segments over all lives of the shard.
@@ -118,10 +132,12 @@ impl Cold {
     }
 
     /// Opens what is there for a start of the log `wal`, and copies what that is to recycle first. `anew` says that a log
-    /// of another name may have begun: what was kept of the former is taken away then.
+    /// of another name may have begun: what was kept of the former is taken away then. Stops once the process `is_dead`: what
+    /// the directory holds is what it did by then.
     pub(crate) fn open<R: Region>(
         &mut self,
         wal: &mut Wal<R>,
+        is_dead: impl Fn(&Wal<R>) -> bool,
         commands: Arc<ArrayQueue<Command>>,
         streams: &Catalogue,
         anew: bool,
@@ -139,6 +155,7 @@ impl Cold {
         let (newest, next_lsn) = wal.starts_behind();
         store.settle(newest, next_lsn).map_err(broken)?;
         while wal.is_short_of_segments()
+            && !is_dead(wal)
             && let Some(sealed) = wal.next_sealed()
         {
             let (sequence, end) = (sealed.sequence(), sealed.end());
@@ -177,19 +194,21 @@ impl Cold {
 
     /// The process ends as this says; where power is lost between two polls, perhaps in the midst of what the worker does.
     pub(crate) fn stop(&mut self, streams: &Catalogue, end: End, now: Now) {
-        let Some(mut worker) = self.worker.take() else { return };
+        let worker = self.worker.take();
         let (midst, operations) = (self.random.one_in(2), self.random.within(1..=12));
         if end == End::Killed {
             return;
         }
-        if midst && end == End::Unpowered {
+        if let Some(mut worker) = worker
+            && midst
+            && end == End::Unpowered
+        {
             let at = self.directory.0.borrow().operations() + operations;
             self.directory.0.borrow_mut().stop_at(at);
             for _ in 0..4 {
                 worker.turn(now, streams, &mut Watch::default());
             }
         }
-        drop(worker);
         let mut pick = |below: u64| self.random.below(below);
         let left = self.directory.0.borrow().after_power_cut(&mut pick);
         *self.directory.0.borrow_mut() = left;

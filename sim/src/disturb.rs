@@ -7,7 +7,6 @@ use mstream_pmem::sim::SimRegion;
 
 use crate::cold::End;
 use crate::faults::Kind;
-use crate::invariants::Check;
 use crate::parts::Parts;
 use crate::world::World;
 
@@ -20,15 +19,15 @@ impl<X: Parts> World<X> {
             return;
         };
         match *kind {
-            Kind::Kill => self.crash(*kind),
+            Kind::Kill => self.crash(*kind, End::Killed),
             // Power that is lost is a boot, and a log of level `process` loses by it.
-            Kind::PowerCut if !self.is_process() => self.crash(*kind),
-            Kind::Reboot if self.is_process() => self.crash(*kind),
-            Kind::TornPoll if !self.is_process() => {
-                self.torn_at = Some(self.chaos.within(0..=30) as u32);
-            }
+            Kind::PowerCut if !self.is_process() => self.crash(*kind, End::Unpowered),
+            Kind::Reboot if self.is_process() => self.crash(*kind, End::Unpowered),
+            Kind::TornPoll | Kind::TornKill => self.cut_within(*kind),
+            Kind::TornStart => self.tear_start(),
             Kind::Cut | Kind::Clog => self.block_path(*kind),
-            Kind::FullLog => self.hang(),
+            Kind::HungBarriers => self.hang(),
+            Kind::FullLog => self.unread_until = self.later(10_000_000_000),
             Kind::NoSegments => self.server.makes_from = self.later(5_000_000_000),
             Kind::NoBuffers => self.withhold(),
             Kind::ShardStall => self.stall(),
@@ -81,21 +80,52 @@ impl<X: Parts> World<X> {
         }
     }
 
-    pub(crate) fn crash(&mut self, kind: Kind) {
+    pub(crate) fn crash(&mut self, kind: Kind, end: End) {
         if self.server.shard().is_none() {
             return;
         }
         self.injected.note(kind, 1);
+        self.trace.line(format_args!("shard ends: {}", kind.name()));
+        self.stop(end);
+    }
+
+    /// Ends the process or its start, which begins again after a while.
+    pub(crate) fn stop(&mut self, end: End) {
         let (down_ns, now) = (self.down_ns(), self.clock.clone().now());
         let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
-        self.trace.line(format_args!("shard ends: {}", kind.name()));
-        if kind == Kind::Kill || kind == Kind::SetUpKill {
-            self.server.stop(End::Killed, catalogue, now, SimRegion::after_kill);
-        } else {
-            let cut = |region: &SimRegion| region.after_random_power_cut(|| chaos.next());
-            self.server.stop(End::Unpowered, catalogue, now, cut);
-        }
+        let leaves = |region: &SimRegion| end.leaves(region, || chaos.next());
+        self.server.stop(end, catalogue, now, leaves);
         self.starts_ns = self.clock.ns() + down_ns;
+    }
+
+    /// The shard's region is cut within one of its next polls: see [`World::tear`].
+    fn cut_within(&mut self, kind: Kind) {
+        let operations = self.chaos.size(1..=512) - 1;
+        if let Some(region) = self.server.region() {
+            region.cut_in(operations as u32);
+            self.torn = kind;
+        }
+    }
+
+    /// The region was cut in the poll that was done: the process ended then. What its port sent before has left, nothing
+    /// since.
+    pub(crate) fn tear(&mut self) {
+        let end = if self.torn == Kind::TornKill { End::Killed } else { End::Torn };
+        self.crash(self.torn, end);
+    }
+
+    /// The process ends, and so does the start that follows, in its midst. Not the one behind that: starts that take a segment
+    /// and go no further use up the log.
+    fn tear_start(&mut self) {
+        let operations = self.chaos.size(1..=64) - 1;
+        let (first, second) = (self.chaos.one_in(2), self.chaos.one_in(2));
+        if self.server.shard().is_none() {
+            return;
+        }
+        self.trace.line(format_args!("shard ends: {}", Kind::TornStart.name()));
+        self.stop(if first { End::Killed } else { End::Unpowered });
+        let end = if second { End::Killed } else { End::Torn };
+        self.torn_start = Some((operations as u32, end));
     }
 
     fn down_ns(&mut self) -> u64 {
@@ -103,46 +133,6 @@ impl<X: Parts> World<X> {
             0 => 0,
             1 => self.chaos.within(0..=20_000_000),
             _ => self.chaos.within(0..=3_000_000_000),
-        }
-    }
-
-    /// A poll in the midst of which power is lost: none of its frames leaves.
-    pub(crate) fn tear(&mut self, operations: u32) -> Check {
-        let (Some(region), Some(shard)) = (self.server.region(), self.server.endpoint()) else {
-            return Ok(());
-        };
-        region.cut_in(operations);
-        for client in self.endpoints() {
-            self.net.cut(shard, client, true);
-        }
-        let before = self.net.counts().cut;
-        self.server.poll();
-        self.torn_frames += self.net.counts().cut - before;
-        let Some(cut) = self.server.region().and_then(SimRegion::take_cut) else {
-            // The poll did less than that: it ends as if all its frames were lost, and a later one is torn.
-            self.torn_at = Some(operations / 2);
-            self.restore_paths(shard);
-            self.hear_replies();
-            let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) else {
-                return Ok(());
-            };
-            return self.history.look(shard.wal(), shard.committed(), region);
-        };
-        self.injected.note(Kind::TornPoll, 1);
-        let (down_ns, now) = (self.down_ns(), self.clock.clone().now());
-        let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
-        self.trace.line(format_args!("shard ends: torn-poll before operation {operations}"));
-        let left = |_: &SimRegion| cut.after_random_power_cut(|| chaos.next());
-        self.server.stop(End::Torn, catalogue, now, left);
-        self.starts_ns = self.clock.ns() + down_ns;
-        Ok(())
-    }
-
-    /// Joins the shard's paths again, but for those that are cut for longer.
-    fn restore_paths(&mut self, shard: Endpoint) {
-        for client in self.endpoints() {
-            let cut = self.cuts.iter().any(|(from, to, _)| (*from, *to) == (shard, client));
-            self.net.cut(shard, client, cut);
         }
     }
 

@@ -44,7 +44,9 @@ kinds! {
     Clog = "clog",
     /// Barriers complete some polls later.
     LateBarrier = "late-barrier",
-    /// No barrier completes for a while, until the log takes nothing more.
+    /// No barrier completes for a while, until as much waits for one as may.
+    HungBarriers = "hung-barriers",
+    /// No sealed segment is read for a while, so that none is free to be used again, until the log takes nothing more.
     FullLog = "full-log",
     /// No segment is made for a while.
     NoSegments = "no-segments",
@@ -54,8 +56,12 @@ kinds! {
     Kill = "kill",
     /// Power is lost between two polls, and the process started again.
     PowerCut = "power-cut",
-    /// Power is lost in the midst of a poll, before any of the log's stores, flushes and barriers.
+    /// Power is lost in the midst of a poll, before any of the log's stores, flushes, barriers and syncs.
     TornPoll = "torn-poll",
+    /// The process is killed in the midst of a poll, likewise.
+    TornKill = "torn-kill",
+    /// The process is killed, or power is lost, in the midst of a start, likewise.
+    TornStart = "torn-start",
     /// The machine of a log of level `process` is booted: anything that was not synced may be gone.
     Reboot = "reboot",
     /// The shard is not polled for a while.

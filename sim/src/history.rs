@@ -248,7 +248,8 @@ impl History {
     }
 
     /// A start found this log: everything promised is in it, and nothing in it has changed; after a `loss` anything may be
-    /// missing at the end.
+    /// missing at the end. What was not committed before waits for the next [`History::look`], as the start may have relied on
+    /// stores that it only saw.
     pub(crate) fn restarted<R: Region>(&mut self, wal: &Wal<R>, loss: bool) -> Check {
         self.losses += u32::from(loss);
         self.starts += 1;
@@ -258,21 +259,26 @@ impl History {
         }
         for id in 1..=self.streams.len() as u32 {
             let known = self.stream(id);
-            known.waiting.clear();
             known.hint = 0;
             known.losses += u32::from(loss && another);
-            let Some(slot) = wal.stream_slot(id.into()) else { continue };
+            let Some(slot) = wal.stream_slot(id.into()) else {
+                known.waiting.clear();
+                continue;
+            };
             let state = wal.stream(slot);
             let end = state.next_offset;
             if loss {
+                known.waiting.clear();
                 known.learn_again(wal, slot)?;
             } else {
+                known.waiting.retain(|record| record.end <= end);
                 known.log.truncate(end as usize);
                 known.copies.truncate(end);
             }
             // What was dropped by a stream's rules because of a tail that was lost is held again.
             known.earliest = state.earliest_offset;
-            known.visible = known.visible.max(end);
+            // What was looked at after a poll may have been committed after the moment in it at which the process ended.
+            known.visible = known.visible.min(end);
         }
         self.count_again(loss);
         Ok(())

@@ -20,13 +20,25 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 11] = [
+const LOG: [pmem::Bug; 23] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
+    pmem::Bug::HeaderBeforeRoll,
+    pmem::Bug::HeaderCopiesTogether,
+    pmem::Bug::RecordsBeforeHeader,
+    pmem::Bug::HeaderNotFlushed,
+    pmem::Bug::HeaderNotSynced,
+    pmem::Bug::GenerationReused,
+    pmem::Bug::NotSettled,
+    pmem::Bug::HalfHeaderLeft,
+    pmem::Bug::EpochNotIncreased,
+    pmem::Bug::WipeBeforeFence,
+    pmem::Bug::WipeNotFlushed,
     pmem::Bug::StreamNotRestated,
     pmem::Bug::SequenceNotRestated,
     pmem::Bug::PublicationNotNoted,
+    pmem::Bug::LifeNotRestated,
     pmem::Bug::RebootUnnoticed,
     pmem::Bug::ColdNotSettled,
     pmem::Bug::ColdContradicted,

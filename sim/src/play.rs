@@ -2,6 +2,7 @@
 
 use mstream_dataplane::{Clock, Refusal};
 use mstream_nic::sim::Faults;
+use mstream_pmem::sim::SimRegion;
 
 use crate::faults::Kind;
 use crate::invariants::{Broken, Check, accounts, bounded, buffers, liveness, of_shard};
@@ -107,18 +108,31 @@ impl<X: Parts> World<X> {
     }
 
     fn start(&mut self) -> Check {
+        let torn = self.torn_start.take();
         let (parts, random) = (&mut self.parts, &mut self.random);
-        let started = self.server.start(parts, &self.net, &self.clock, &self.catalogue, random)?;
-        let Started::Runs { loss } = started else {
-            self.no_room = true;
-            return Ok(());
+        let (net, clock, dies_in) =
+            (&self.net, &self.clock, torn.map(|(operations, _)| operations));
+        let started = self.server.start(parts, net, clock, &self.catalogue, random, dies_in)?;
+        let loss = match (started, torn) {
+            (Started::Runs { loss }, _) => loss,
+            (Started::Dies, Some((operations, end))) => {
+                self.injected.note(Kind::TornStart, 1);
+                self.trace.line(format_args!("a start ends before operation {operations}"));
+                self.stop(end);
+                return Ok(());
+            }
+            _ => {
+                self.no_room = true;
+                return Ok(());
+            }
         };
         self.catalogue.is_ready(None);
-        if let Some(shard) = self.server.shard() {
+        if let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) {
             let epoch = shard.wal().epoch();
             let lost = if loss { ", something may be lost" } else { "" };
             self.trace.line(format_args!("shard starts epoch {epoch}{lost}"));
             self.history.restarted(shard.wal(), loss)?;
+            self.history.look(shard.wal(), shard.committed(), region)?;
         }
         self.look_at_cold()?;
         Ok(())
@@ -129,38 +143,45 @@ impl<X: Parts> World<X> {
         if self.trace.now_ns < self.stalled_until {
             return Ok(false);
         }
-        if let Some(operations) = self.torn_at.take() {
-            return self.tear(operations).map(|()| true);
+        let now_ns = self.trace.now_ns;
+        if now_ns >= self.unread_until {
+            self.server.read_sealed(now_ns);
         }
-        self.server.read_sealed(self.trace.now_ns);
-        if self.server.make_slots(self.trace.now_ns) {
+        if self.server.make_slots(now_ns) {
             self.injected.note(Kind::NoSegments, 1);
         }
-        let full = self.refused_for_want_of_log();
+        let (waits, full) = self.back_pressure();
         let work = self.server.poll();
         self.polls += u64::from(work > 0);
-        self.hear_replies();
+        let torn = self.server.region().is_some_and(SimRegion::is_cut);
+        if !torn {
+            self.hear_replies();
+        }
         let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) else {
             return Ok(false);
         };
         if work > 0 {
             self.trace.line(format_args!("shard polls: {work} frames"));
         }
-        if self.trace.now_ns < self.hung_until {
-            self.injected.note(Kind::FullLog, self.refused_for_want_of_log() - full);
-        }
+        let (waits, full) = (self.back_pressure().0 - waits, self.back_pressure().1 - full);
+        self.injected.note(Kind::HungBarriers, if now_ns < self.hung_until { waits } else { 0 });
+        self.injected.note(Kind::FullLog, if now_ns < self.unread_until { full } else { 0 });
         self.history.look(shard.wal(), shard.committed(), region)?;
         of_shard(shard, &self.server.config().limits)?;
         accounts::of_port(self.server.frames_received(), shard.counters())?;
         buffers::of_shard(self.server.frames_out(), shard.frames_held())?;
+        if torn {
+            self.tear();
+        }
         Ok(work > 0)
     }
 
-    fn refused_for_want_of_log(&self) -> u64 {
-        let counters = self.server.shard().map(|shard| shard.counters());
-        counters.map_or(0, |counters| {
-            counters.refused(Refusal::LogFull) + counters.refused(Refusal::PendingFull)
-        })
+    /// Frames refused so far because too much waits for barriers, and because the log is full.
+    fn back_pressure(&self) -> (u64, u64) {
+        let Some(shard) = self.server.shard() else { return (0, 0) };
+        let refused = |reason| shard.counters().refused(reason);
+        let waits = refused(Refusal::SyncWindow) + refused(Refusal::PendingFull);
+        (waits, refused(Refusal::LogFull))
     }
 
     /// Now and then after something was promised: it would survive a power cut at this moment.
@@ -173,7 +194,7 @@ impl<X: Parts> World<X> {
         let chaos = &mut self.chaos;
         let opened = self.server.as_if_cut(now, |region| match () {
             // A kill is all that is survived at this level.
-            () if process => region.after_kill(),
+            () if process => region.killed(),
             () if whole => region.after_power_cut(),
             () => region.after_random_power_cut(|| chaos.next()),
         });
@@ -194,7 +215,11 @@ impl<X: Parts> World<X> {
         }
         self.clogs.clear();
         (self.stalled_until, self.hung_until, self.withheld_until) = (0, 0, 0);
-        (self.server.makes_from, self.torn_at, self.doomed) = (0, None, None);
+        self.unread_until = 0;
+        (self.server.makes_from, self.torn_start, self.doomed) = (0, None, None);
+        if let Some(region) = self.server.region() {
+            region.take_cut();
+        }
         self.let_go();
         for subscriber in &mut self.subscribers {
             (subscriber.pace.paused_until, subscriber.pace.slowness) = (0, 1);

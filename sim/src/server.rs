@@ -179,6 +179,8 @@ pub(crate) struct Server<X: Parts> {
     pub(crate) makes_from: u64,
     /// Counts boots of the machine.
     boots: u8,
+    /// A start that did not get to serving may have found a loss.
+    unsaid_loss: bool,
     /// Its cold segments.
     cold: Cold,
 }
@@ -187,6 +189,8 @@ pub(crate) struct Server<X: Parts> {
 pub(crate) enum Started {
     /// The process runs; the log may have lost something.
     Runs { loss: bool },
+    /// The process is to die in the midst of it: what follows is for [`Server::stop`].
+    Dies,
     /// So many wipes were lost in reboots that the log seems to be full: an operator has to make room.
     NoRoom,
 }
@@ -195,7 +199,18 @@ impl<X: Parts> Server<X> {
     pub(crate) fn new(config: ServerConfig, cold: Cold) -> Server<X> {
         let (medium, slots) = (Some(config.region()), config.first_slots);
         let (running, making_until, makes_from) = (None, None, 0);
-        Server { config, running, medium, slots, making_until, makes_from, boots: 1, cold }
+        let (boots, unsaid_loss) = (1, false);
+        Server {
+            config,
+            running,
+            medium,
+            slots,
+            making_until,
+            makes_from,
+            boots,
+            unsaid_loss,
+            cold,
+        }
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
@@ -242,7 +257,8 @@ impl<X: Parts> Server<X> {
         self.ports().iter().map(|port| port.stats().rx_frames).sum()
     }
 
-    /// Starts the process on what the medium holds.
+    /// Starts the process on what the medium holds. With `dies_in` it dies before the next but so many operations on its
+    /// region, if the start takes as many.
     pub(crate) fn start(
         &mut self,
         parts: &mut X,
@@ -250,6 +266,7 @@ impl<X: Parts> Server<X> {
         clock: &VirtualClock,
         catalogue: &Catalogue,
         random: &mut Random,
+        dies_in: Option<u32>,
     ) -> Result<Started, Broken> {
         let Some(region) = self.medium.take() else { return Ok(Started::NoRoom) };
         let mut clock = clock.clone();
@@ -258,11 +275,14 @@ impl<X: Parts> Server<X> {
         self.slots = self.next_slots();
         self.making_until = None;
         let names = [random.key(), random.key()];
+        if let Some(operations) = dies_in {
+            region.cut_in(operations);
+        }
         let region = parts.region(region);
         let opened = self.config.open(region, self.slots, self.boots, names, true, now);
         let mut wal = match opened {
             Ok(wal) => wal,
-            Err(RecoveryError::NoFreeSegment { .. }) if self.boots > 1 => {
+            Err(RecoveryError::NoFreeSegment { .. }) if self.may_have_lost() => {
                 return Ok(Started::NoRoom);
             }
             Err(error) => return Err(does_not_open(&error)),
@@ -270,7 +290,11 @@ impl<X: Parts> Server<X> {
         if let Some(damage) = wal.fault().and_then(|fault| fault.damages.first()) {
             return Err(does_not_open(damage));
         }
-        let loss = wal.possible_loss();
+        self.unsaid_loss |= wal.possible_loss();
+        let is_dead = |wal: &Wal<X::Region>| X::inner(wal.region()).is_cut();
+        if is_dead(&wal) {
+            return Ok(self.dies(&wal));
+        }
         let port = net.attach(SHARD_MAC, self.config.frames);
         let endpoint = port.endpoint();
         let port = parts.shard_port(port);
@@ -292,10 +316,16 @@ impl<X: Parts> Server<X> {
         };
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
         let to_shard = Arc::clone(&commands);
-        let anew = self.config.level == Level::Process && self.boots > 1;
+        let anew = self.may_have_lost();
         let cold::Opened { link, sealed: read, pages, ranges } =
-            self.cold.open(&mut wal, to_shard, catalogue, anew, now)?;
+            self.cold.open(&mut wal, is_dead, to_shard, catalogue, anew, now)?;
         let shard = Shard::new(config, wal, now).map_err(|error| does_not_open(&error))?;
+        if is_dead(shard.wal()) {
+            return Ok(self.dies(shard.wal()));
+        }
+        let region = X::inner(shard.wal().region());
+        region.take_cut();
+        net.silence(endpoint, region.off());
         let shard = shard.with_cold(pages, ranges);
         let replies = Arc::new(ArrayQueue::new(COMMANDS));
         let (taken, answered) = (Arc::clone(&commands), Arc::clone(&replies));
@@ -306,7 +336,18 @@ impl<X: Parts> Server<X> {
             .lending_to(Arc::clone(&sealed));
         let reading = None;
         self.running = Some(Running { poll, endpoint, commands, replies, sealed, reading, read });
-        Ok(Started::Runs { loss })
+        Ok(Started::Runs { loss: std::mem::take(&mut self.unsaid_loss) })
+    }
+
+    /// A start ends in its midst: what was there at that moment.
+    fn dies(&mut self, wal: &Wal<X::Region>) -> Started {
+        self.medium = X::inner(wal.region()).take_cut();
+        Started::Dies
+    }
+
+    /// A reboot may have taken what was not synced.
+    fn may_have_lost(&self) -> bool {
+        self.config.level == Level::Process && self.boots > 1
     }
 
     fn next_slots(&self) -> u32 {
@@ -396,7 +437,8 @@ impl<X: Parts> Server<X> {
         opened.map(Some).map_err(|error| does_not_open(&error))
     }
 
-    /// Ends the process; `medium` says what its region leaves behind.
+    /// Ends the process, or a start in its midst; `medium` says what its region leaves behind. Where that is past its
+    /// [`SimRegion::cut_in`] the process ended then.
     pub(crate) fn stop(
         &mut self,
         end: End,
@@ -404,11 +446,14 @@ impl<X: Parts> Server<X> {
         now: Now,
         medium: impl FnOnce(&SimRegion) -> SimRegion,
     ) {
-        let Some(running) = self.running.take() else { return };
+        let running = self.running.take();
+        let region = running.as_ref().map(|running| X::inner(running.poll.shard().wal().region()));
+        let cut = region.map_or_else(|| self.medium.take(), SimRegion::take_cut);
+        let Some(region) = cut.as_ref().or(region) else { return };
         self.cold.stop(catalogue, end, now);
         let boots = end != End::Killed;
         self.boots = self.boots.wrapping_add(u8::from(boots)).max(1);
-        self.medium = Some(medium(X::inner(running.poll.shard().wal().region())));
+        self.medium = Some(medium(region));
     }
 
     /// Ends the process for good; buffers that did not come back.

@@ -9,7 +9,7 @@ use mstream_pmem::cold::Keep;
 use crate::catalogue::Catalogue;
 use crate::clients::{Attached, attach};
 use crate::clock::VirtualClock;
-use crate::cold::Cold;
+use crate::cold::{Cold, End};
 use crate::faults::{Injected, Kind, Mix};
 use crate::forge::forge;
 use crate::history::History;
@@ -86,6 +86,8 @@ pub struct Outcome {
     pub messages: u64,
     /// Batches that were stored.
     pub batches: u64,
+    /// It ended early: reboots took so many wipes of a log at level `process` that no segment was free to start in.
+    pub no_room: bool,
     /// What happened, if it was to be kept.
     pub trace: String,
 }
@@ -129,10 +131,8 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
         let what = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Broken { invariant: PANIC, what })
     });
-    let World { trace, history, net, mut injected, delays, mix, polls, torn_frames, .. } = world;
-    let mut counts = net.counts();
-    counts.cut -= torn_frames;
-    injected.note_network(&counts, delays);
+    let World { trace, history, net, mut injected, delays, mix, polls, no_room, .. } = world;
+    injected.note_network(&net.counts(), delays);
     let (steps, passed_ns) = (trace.step, trace.now_ns.saturating_sub(BEGIN_NS));
     match result {
         Ok(()) => Ok(Outcome {
@@ -142,6 +142,7 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
             passed_ns,
             messages: history.messages,
             batches: history.batches,
+            no_room,
             trace: trace.into_text(),
         }),
         Err(broken) => Err(Box::new(Failure {
@@ -176,12 +177,14 @@ pub(crate) struct World<X: Parts> {
     pub(crate) stalled_until: u64,
     /// No barrier completes before this time.
     pub(crate) hung_until: u64,
+    /// No sealed segment is read before this time.
+    pub(crate) unread_until: u64,
     /// Buffers are withheld from the shard's port until this time.
     pub(crate) withheld_until: u64,
-    /// The next poll is torn before this many stores, flushes and barriers of the log.
-    pub(crate) torn_at: Option<u32>,
-    /// Frames of torn polls, which the network counts as cut.
-    pub(crate) torn_frames: u64,
+    /// How the process ends when its region is cut, in the midst of a poll.
+    pub(crate) torn: Kind,
+    /// In how many operations on its region the next start dies, and how.
+    pub(crate) torn_start: Option<(u32, End)>,
     /// At this step a client that is still being set up dies, or else the shard.
     pub(crate) doomed: Option<(u64, bool)>,
     /// No free segment was left to start in: nothing more happens.
@@ -229,9 +232,10 @@ impl<X: Parts> World<X> {
             starts_ns: 0,
             stalled_until: 0,
             hung_until: 0,
+            unread_until: 0,
             withheld_until: 0,
-            torn_at: None,
-            torn_frames: 0,
+            torn: Kind::TornKill,
+            torn_start: None,
             doomed: None,
             no_room: false,
             publishers: Vec::new(),

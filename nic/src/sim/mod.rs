@@ -29,6 +29,8 @@ mod random;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use faults::{Counts, Faults};
 use network::Network;
@@ -92,6 +94,12 @@ impl SimNet {
     /// are out as are not withheld.
     pub fn withhold(&self, endpoint: Endpoint, frames: usize) {
         self.network.borrow_mut().withhold(endpoint, frames);
+    }
+
+    /// Nothing leaves a port while `dead` is true, nor is it counted: for a machine that dies in the midst of something that
+    /// its code does to the end.
+    pub fn silence(&self, endpoint: Endpoint, dead: Arc<AtomicBool>) {
+        self.network.borrow_mut().silence(endpoint, dead);
     }
 
     /// Moves the time to `now_ns` nanoseconds and lets everything arrive that is due by then, in the

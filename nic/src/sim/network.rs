@@ -1,6 +1,8 @@
 //! The switch and the paths: where a frame goes, when it arrives, and what happens to it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::faults::{Counts, Faults};
 use super::random::Random;
@@ -40,6 +42,8 @@ struct Station {
     arrived: VecDeque<usize>,
     /// Buffers that the port does not get from its own pool.
     withheld: usize,
+    /// Nothing leaves it while this is true.
+    dead: Arc<AtomicBool>,
 }
 
 /// The way from one port to another.
@@ -90,7 +94,8 @@ impl Network {
             self.stations[endpoint.0].attached = false;
         }
         let endpoint = Endpoint(self.stations.len());
-        self.stations.push(Station { attached: true, arrived: VecDeque::new(), withheld: 0 });
+        let (arrived, dead) = (VecDeque::new(), Arc::default());
+        self.stations.push(Station { attached: true, arrived, withheld: 0, dead });
         self.attached.push((endpoint, mac));
         endpoint
     }
@@ -129,6 +134,10 @@ impl Network {
         self.stations[endpoint.0].withheld = frames;
     }
 
+    pub(super) fn silence(&mut self, endpoint: Endpoint, dead: Arc<AtomicBool>) {
+        self.stations[endpoint.0].dead = dead;
+    }
+
     pub(super) fn withheld(&self, endpoint: Endpoint) -> usize {
         self.stations[endpoint.0].withheld
     }
@@ -154,6 +163,9 @@ impl Network {
         if !self.stations[from.0].attached {
             // Another port has this one's address now.
             self.counts.unknown += 1;
+            return;
+        }
+        if self.stations[from.0].dead.load(Ordering::Relaxed) {
             return;
         }
         // The lowest bit of the first byte marks an address of a group: everyone else gets it.

@@ -9,6 +9,8 @@ mod slots;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use crash::{Order, Survivors};
 
@@ -77,9 +79,10 @@ pub struct SimRegion {
     due: VecDeque<(u64, u64)>,
     /// Barriers do not complete.
     hung: Cell<bool>,
-    /// How many stores, flushes and barriers from now on power is lost, and what the region was like then.
+    /// How many operations from now on power is lost, what the region was like then, and whether it was by now.
     cut_in: Cell<Option<u32>>,
     cut: RefCell<Option<Box<SimRegion>>>,
+    off: Arc<AtomicBool>,
     /// The barrier with which the medium fails.
     fails: Option<(Barrier, Poison)>,
 }
@@ -105,6 +108,7 @@ impl SimRegion {
             hung: Cell::default(),
             cut_in: Cell::default(),
             cut: RefCell::default(),
+            off: Arc::default(),
             fails: None,
         }
     }
@@ -135,16 +139,27 @@ impl SimRegion {
         self.hung.set(hung);
     }
 
-    /// Keeps what the region is like before the next but `operations` stores, flushes and barriers, for a power cut in
+    /// Keeps what the region is like before the next but `operations` stores, flushes, barriers and syncs, for a crash in
     /// the midst of what its user does: see [`SimRegion::take_cut`].
     pub fn cut_in(&self, operations: u32) {
+        self.take_cut();
         self.cut_in.set(Some(operations));
-        self.cut.take();
     }
 
-    /// The region as it was when power was lost, if it was by now. Nothing is kept any more.
+    /// True from the moment on of which the region is kept, until that is taken; for who else ends then.
+    pub fn off(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.off)
+    }
+
+    /// True if the moment of [`SimRegion::cut_in`] is past.
+    pub fn is_cut(&self) -> bool {
+        self.off.load(Ordering::Relaxed)
+    }
+
+    /// The region as it was at that moment, if it is past. Nothing is kept any more.
     pub fn take_cut(&self) -> Option<SimRegion> {
         self.cut_in.set(None);
+        self.off.store(false, Ordering::Relaxed);
         self.cut.take().map(|cut| *cut)
     }
 
@@ -162,14 +177,42 @@ impl SimRegion {
                 self.cut_in.set(None);
                 let cut = Box::new(self.clone());
                 self.cut.replace(Some(cut));
+                self.off.store(true, Ordering::Relaxed);
             }
             Some(more) => self.cut_in.set(Some(more - 1)),
         }
     }
 
-    /// The region after a kill of the process, all of whose stores are durable since.
+    /// The region after a kill of the process, all of whose stores are durable since, as where the machine runs on for long:
+    /// for tests of something else than power. See [`SimRegion::killed`].
     pub fn after_kill(&self) -> SimRegion {
         self.image(self.memory.clone())
+    }
+
+    /// The region as the next process finds it after a kill: every store is visible, and what was not durable still is not.
+    /// Nothing that the killed process flushed or fenced counts any more, as the next one cannot know of it.
+    pub fn killed(&self) -> SimRegion {
+        let mut left =
+            SimRegion { pending: self.pending.clone(), ..self.image(self.medium.clone()) };
+        left.memory = self.memory.clone();
+        for piece in &mut left.pending {
+            (piece.way, piece.barrier) = (Way::Cached, 0);
+        }
+        left.cached = left.pending.len();
+        left
+    }
+
+    /// As [`SimRegion::killed`], where a thread of the process writes what was stored to files: of what is not durable the
+    /// part that `random` picks was written by then, and the rest went with the process's memory.
+    pub fn killed_while_writing(&self, random: impl FnMut() -> u64) -> SimRegion {
+        let written = self.random_survivors(random);
+        let mut left = SimRegion { memory: self.after_crash(&written).memory, ..self.killed() };
+        for (piece, mask) in left.pending.iter_mut().zip(&written.0) {
+            piece.covers &= mask;
+        }
+        left.pending.retain(|piece| piece.covers != 0);
+        left.cached = left.pending.len();
+        left
     }
 
     /// The region after a power cut that kept what is durable and nothing else.
@@ -219,6 +262,7 @@ impl SimRegion {
             hung: Cell::default(),
             cut_in: Cell::default(),
             cut: RefCell::default(),
+            off: Arc::default(),
             fails: None,
             ..*self
         }
@@ -368,6 +412,7 @@ impl Region for SimRegion {
     fn prefetch(&self, _: u64) {}
 
     fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()> {
+        self.operate();
         let lines = at / LINE..(at + len as u64).div_ceil(LINE);
         self.settle(|piece| lines.contains(&piece.line));
         Ok(())

@@ -116,8 +116,7 @@ impl World {
                 .map_err(|what| format!("life {life}, damaged at its end: {what}"))?;
             region = match random.below(4) {
                 0 => crashed.after_power_cut(),
-                // A kill: what is not durable still is not.
-                1 => crashed,
+                1 => crashed.killed(),
                 _ => crashed.after_random_power_cut(|| random.next()),
             };
         }
