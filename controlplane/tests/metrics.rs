@@ -69,6 +69,7 @@ fn snapshot() -> v1::Status {
         required_level: v1::Level::Process.into(),
         missing: Vec::new(),
         missing_messages: 17,
+        unreadable: None,
         cold: Some(v1::Cold {
             dir: "/cold".to_string(),
             level: v1::Level::MediaSync.into(),

@@ -16,6 +16,7 @@ use crate::link::Link;
 use crate::node::Watched;
 use crate::placement::Finding;
 use crate::probe::{self, PortProbe};
+use crate::report;
 
 /// The shards of the node as the admin API sees them.
 pub(crate) struct Node {
@@ -190,10 +191,20 @@ fn fill(shard: &mut v1::Shard, published: &Status, fault: &str) {
     if let Some(at) = log.unreadable_at {
         conditions.push(format!("unreadable: a record at {at} of the region is damaged"));
     }
+    // Of a fault it is known which offsets are missing.
+    if !log.fault {
+        conditions.extend(report::damage(&log.unreadable));
+    }
     if let Some(poison) = log.poison {
         conditions.push(format!("poisoned: {poison}"));
     }
     shard.log_condition = conditions.join("; ");
+    let place = |(stream_id, offset)| Some(v1::Place { stream_id, offset, ..v1::Place::default() });
+    shard.unreadable = (log.unreadable.messages > 0).then(|| v1::Unreadable {
+        messages: log.unreadable.messages,
+        first: place(log.unreadable.first),
+        last: place(log.unreadable.last),
+    });
     let number = |(name, value): (&str, u64)| v1::Number { name: name.to_string(), value };
     shard.positions = published.positions().map(number).collect();
     shard.counters = published.counters().map(number).collect();

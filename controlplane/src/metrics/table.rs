@@ -330,6 +330,11 @@ pub const METRICS: &[Metric] = &[
         "delivered_from_cold",
         "Datagrams filled from cold segments.",
     ),
+    counter(
+        "mstream_shard_unreadable_messages_total",
+        "unreadable_messages",
+        "Messages that readers asked for and that the log holds but cannot read: it is damaged. Counted each time.",
+    ),
     counter("mstream_shard_arp_replies_total", "arp_replies", "ARP requests answered."),
     counter(
         "mstream_shard_neighbour_replies_total",
