@@ -52,6 +52,8 @@ pub struct LogStatus {
     pub unreadable: Unreadable,
     /// The log is damaged and read-only.
     pub fault: bool,
+    /// No data is taken until a segment can be made ([`Wal::exhausted_ns`]).
+    pub exhausted: bool,
     /// Why nothing is taken or acknowledged any more: the medium failed.
     pub poison: Option<Poison>,
 }
@@ -64,6 +66,7 @@ struct LogCells {
     log_id: [AtomicU64; 2],
     possible_loss: AtomicU64,
     fault: AtomicU64,
+    exhausted: AtomicU64,
     /// [`Poison::to_bits`]; 0: none.
     poison: AtomicU64,
     unreadable: UnreadableCells,
@@ -199,6 +202,7 @@ impl Status {
             log_id,
             possible_loss: load(&self.log.possible_loss) != 0,
             fault: load(&self.log.fault) != 0,
+            exhausted: load(&self.log.exhausted) != 0,
             unreadable_at: Some(self.position("unreadable_at")).filter(|at| *at != 0),
             unreadable: self.log.unreadable.load(),
             poison: Poison::from_bits(load(&self.log.poison)),
@@ -260,6 +264,7 @@ impl LogCells {
         }
         store(&self.possible_loss, wal.possible_loss().into());
         store(&self.fault, wal.fault().is_some().into());
+        store(&self.exhausted, wal.exhausted_ns().is_some().into());
         store(&self.poison, wal.poison().map_or(0, Poison::to_bits));
     }
 }

@@ -85,6 +85,7 @@ pub(crate) async fn until_asked(
     let mut poisoned = vec![false; shards.len()];
     let mut cold = vec![0; shards.len()];
     let mut unreadable = vec![0; shards.len()];
+    let mut shortages = vec![0; shards.len()];
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
@@ -103,6 +104,7 @@ pub(crate) async fn until_asked(
                 tell_poisoned(shards, &mut poisoned, errors);
                 note_cold(shards, &mut cold, errors);
                 tell_unreadable(shards, &mut unreadable, errors);
+                note_shortages(shards, &mut shortages, errors);
                 if tick.is_multiple_of(REFUSALS_EVERY) {
                     tell_refusals(shards, &mut refusals);
                 }
@@ -179,6 +181,19 @@ fn tell_poisoned(shards: &[Watched], told: &mut [bool], errors: &Errors) {
             );
             let what = format!("log poisoned: {poison}");
             errors.note(&format!("shard {number}"), &what, 1, now_ns());
+        }
+    }
+}
+
+/// Notes what segments could not be made since the last call. The housekeeper said it in the log.
+fn note_shortages(shards: &[Watched], noted: &mut [u64], errors: &Errors) {
+    for (number, (shard, noted)) in shards.iter().zip(noted).enumerate() {
+        let Some(shortage) = shard.shortage.told() else { continue };
+        let count = shard.shortage.failures();
+        let more = count - std::mem::replace(noted, count);
+        if more > 0 {
+            let what = format!("cannot make a segment: {}", shortage.reason);
+            errors.note(&format!("shard {number}"), &what, more, now_ns());
         }
     }
 }

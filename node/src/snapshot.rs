@@ -17,6 +17,7 @@ use crate::node::Watched;
 use crate::placement::Finding;
 use crate::probe::{self, PortProbe};
 use crate::report;
+use crate::supply::Shortage;
 
 /// The shards of the node as the admin API sees them.
 pub(crate) struct Node {
@@ -41,6 +42,8 @@ struct Seen {
     syncs: Option<Syncs>,
     /// Its cold segments.
     cold: Arc<Cells>,
+    /// Why no segment can be made for it.
+    shortage: Arc<Shortage>,
 }
 
 impl Node {
@@ -90,7 +93,8 @@ impl Node {
                 let fault = shard.lack.condition.clone();
                 let syncs = shard.syncs.clone();
                 let cold = Arc::clone(&shard.cold);
-                Seen { status, link, probes: Arc::clone(probes), fault, syncs, cold }
+                let shortage = Arc::clone(&shard.shortage);
+                Seen { status, link, probes: Arc::clone(probes), fault, syncs, cold, shortage }
             })
             .collect();
         Node { fixed, shards, ready }
@@ -150,6 +154,7 @@ impl Shards for Node {
                 }
             });
             shard.cold = Some(seen.cold.told());
+            shard.shortage = seen.shortage.told();
             for (port, probe) in shard.ports.iter_mut().zip(seen.probes.iter()) {
                 probe.fill(port);
             }
@@ -194,6 +199,10 @@ fn fill(shard: &mut v1::Shard, published: &Status, fault: &str) {
     // Of a fault it is known which offsets are missing.
     if !log.fault {
         conditions.extend(report::damage(&log.unreadable));
+    }
+    if log.exhausted {
+        let text = "full: no segment can be made or recycled, nothing is taken";
+        conditions.push(text.to_string());
     }
     if let Some(poison) = log.poison {
         conditions.push(format!("poisoned: {poison}"));

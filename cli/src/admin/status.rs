@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use mstream_admin::v1::{
-    Cold, Finding, GetStatusRequest, MissingOffsets, Number, Place, Port, Shard, Status, Unreadable,
+    Cold, Finding, GetStatusRequest, MissingOffsets, Number, Place, Port, Shard, Shortage, Status,
+    Unreadable,
 };
 use mstream_controlplane::metrics::REASONS;
 use serde::Serialize;
@@ -63,6 +64,7 @@ struct ShardRecord<'a> {
     missing: Vec<MissingRecord<'a>>,
     missing_messages: u64,
     unreadable: Option<UnreadableRecord<'a>>,
+    shortage: Option<ShortageRecord<'a>>,
     cold: Option<ColdRecord<'a>>,
     positions: Numbers<'a>,
     counters: Numbers<'a>,
@@ -92,6 +94,12 @@ struct UnreadableRecord<'a> {
     messages: u64,
     first: Option<PlaceRecord<'a>>,
     last: Option<PlaceRecord<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShortageRecord<'a> {
+    reason: &'a str,
+    since_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -170,6 +178,7 @@ impl ShardRecord<'_> {
                 .collect(),
             missing_messages: shard.missing_messages,
             unreadable: shard.unreadable.as_ref().map(UnreadableRecord::of),
+            shortage: shard.shortage.as_ref().map(ShortageRecord::of),
             cold: shard.cold.as_ref().map(ColdRecord::of),
             positions: numbers(&shard.positions),
             counters: numbers(&shard.counters),
@@ -205,6 +214,12 @@ impl PlaceRecord<'_> {
     fn of(place: &Place) -> PlaceRecord<'_> {
         let Place { stream, stream_id, offset } = place;
         PlaceRecord { stream, stream_id: *stream_id, offset: *offset }
+    }
+}
+
+impl ShortageRecord<'_> {
+    fn of(shortage: &Shortage) -> ShortageRecord<'_> {
+        ShortageRecord { reason: &shortage.reason, since_ns: shortage.since_ns }
     }
 }
 
@@ -304,6 +319,13 @@ fn shard_text(shard: &Shard) -> String {
     );
     if !shard.log_condition.is_empty() {
         text.push_str(&format!("\n  LOG: {}", shard.log_condition));
+    }
+    if let Some(Shortage { reason, since_ns }) = &shard.shortage {
+        text.push_str(&format!(
+            "\n  SEGMENTS: none can be made since {}: {reason}\n    mend it: free space where [wal] dir is; it is tried \
+             again all the time. Until then the log makes do with the segments that it has",
+            output::time(*since_ns)
+        ));
     }
     if let Some(unreadable) = &shard.unreadable {
         text.push_str(&format!("\n  {}", unreadable_text(unreadable)));

@@ -200,6 +200,18 @@ pub const METRICS: &[Metric] = &[
         "slots_ready",
         "Segments that are ready to be written to; at 0 publishers may have to wait.",
     ),
+    node(
+        "mstream_shard_segments_faulty",
+        &["shard", "condition"],
+        sample::shortage,
+        "1 while no segment can be made, a full device for one; condition says why.",
+    ),
+    node(
+        "mstream_shard_segments_faulty_seconds",
+        SHARD,
+        sample::shortage_seconds,
+        "For how long that has been so; 0: all is well.",
+    ),
     position(
         "mstream_shard_segments_in_footers",
         "segments_in_footers",
