@@ -18,6 +18,9 @@ pub trait Owner {
 
     /// Hands over a slot. False when it cannot be taken now: it is offered again.
     fn give(&mut self, slot: u32) -> bool;
+
+    /// Is told each time why a slot could not be made, and once that one can be again.
+    fn troubled(&mut self, reason: Option<&str>);
 }
 
 /// Makes the slots of one log.
@@ -101,6 +104,7 @@ impl<M: Maker, O: Owner> Log<M, O> {
             match self.maker.make() {
                 Ok(slot) => {
                     if self.failing.take().is_some() {
+                        self.owner.troubled(None);
                         tracing::info!(shard = self.number, "segments can be made again");
                     }
                     self.made = Some(slot);
@@ -123,6 +127,7 @@ impl<M: Maker, O: Owner> Log<M, O> {
     /// Says what failed, once for as long as it stays the same, and backs off.
     fn failed(&mut self, error: &DirError, now: Instant) {
         let said = error.to_string();
+        self.owner.troubled(Some(&said));
         let before = self.failing.take();
         if before.as_ref().is_none_or(|before| before.said != said) {
             tracing::error!(
@@ -179,6 +184,7 @@ mod tests {
         wants: u64,
         busy: bool,
         got: Vec<u32>,
+        troubles: Vec<Option<String>>,
     }
 
     impl Owner for Shard {
@@ -192,10 +198,17 @@ mod tests {
             }
             !self.busy
         }
+
+        fn troubled(&mut self, reason: Option<&str>) {
+            self.troubles.push(reason.map(str::to_owned));
+        }
     }
 
     fn housekeeper(supply: Supply, wants: u64) -> Housekeeper<Supply, Shard> {
-        Housekeeper::new([(supply, Shard { wants, busy: false, got: Vec::new() })])
+        Housekeeper::new([(
+            supply,
+            Shard { wants, busy: false, got: Vec::new(), troubles: Vec::new() },
+        )])
     }
 
     #[test]
@@ -235,5 +248,12 @@ mod tests {
         assert_eq!(keeper.logs[0].maker.tries, 3);
         assert!(keeper.turn(start + LONGEST_PAUSE));
         assert_eq!(keeper.logs[0].owner.got, [0]);
+        let [first, _, _, None] = &keeper.logs[0].owner.troubles[..] else {
+            panic!("{:?}", keeper.logs[0].owner.troubles)
+        };
+        assert!(
+            first.as_ref().is_some_and(|first| first.contains("no storage space")),
+            "{first:?}"
+        );
     }
 }

@@ -69,6 +69,11 @@ fn snapshot() -> v1::Status {
         required_level: v1::Level::Process.into(),
         missing: Vec::new(),
         missing_messages: 17,
+        unreadable: None,
+        shortage: Some(v1::Shortage {
+            reason: "no space".to_string(),
+            since_ns: 1_700_000_001_000_000_000,
+        }),
         cold: Some(v1::Cold {
             dir: "/cold".to_string(),
             level: v1::Level::MediaSync.into(),
@@ -121,6 +126,8 @@ fn the_text_has_every_value() {
         r#"mstream_shard_epoch{shard="3"} 5"#.to_string(),
         r#"mstream_shard_log_faulty{shard="3",condition="possible-loss"} 1"#.to_string(),
         r#"mstream_shard_missing_messages{shard="3"} 17"#.to_string(),
+        r#"mstream_shard_segments_faulty{shard="3",condition="no space"} 1"#.to_string(),
+        r#"mstream_shard_segments_faulty_seconds{shard="3"} 1.5"#.to_string(),
         r#"mstream_shard_cold_faulty{shard="3",condition="full"} 1"#.to_string(),
         r#"mstream_shard_cold_files{shard="3"} 41"#.to_string(),
         r#"mstream_shard_cold_lag_seconds{shard="3"} 0.042"#.to_string(),

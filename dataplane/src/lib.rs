@@ -25,6 +25,6 @@ pub use poll::{Clock, Idle, PollLoop, TscClock};
 pub use poll_times::PollTimes;
 pub use shard::{
     Counters, Limits, Now, PortAddress, PublisherEntry, Refusal, Shard, ShardConfig, StartError,
-    StreamEntry, StreamRules, Watermark,
+    StreamEntry, StreamRules, Unreadable, Watermark,
 };
 pub use status::{LogStatus, Status};

@@ -9,7 +9,7 @@ use mstream_pmem::region::{Level, Region};
 use mstream_pmem::wal::Wal;
 
 use crate::poll_times::PollTimes;
-use crate::shard::{Counters, Shard};
+use crate::shard::{Counters, Shard, Unreadable};
 
 /// Positions and gauges, in the order of [`Status::positions`].
 const POSITIONS: [&str; 15] = [
@@ -48,8 +48,12 @@ pub struct LogStatus {
     pub possible_loss: bool,
     /// Where recycling stopped at a record that cannot be read.
     pub unreadable_at: Option<u64>,
+    /// What readers asked for in vain; the place of the first one belongs together.
+    pub unreadable: Unreadable,
     /// The log is damaged and read-only.
     pub fault: bool,
+    /// No data is taken until a segment can be made ([`Wal::exhausted_ns`]).
+    pub exhausted: bool,
     /// Why nothing is taken or acknowledged any more: the medium failed.
     pub poison: Option<Poison>,
 }
@@ -62,8 +66,18 @@ struct LogCells {
     log_id: [AtomicU64; 2],
     possible_loss: AtomicU64,
     fault: AtomicU64,
+    exhausted: AtomicU64,
     /// [`Poison::to_bits`]; 0: none.
     poison: AtomicU64,
+    unreadable: UnreadableCells,
+}
+
+/// [`Unreadable`] in cells.
+#[derive(Debug, Default)]
+struct UnreadableCells {
+    messages: AtomicU64,
+    first: [AtomicU64; 2],
+    last: [AtomicU64; 2],
 }
 
 /// [`PollTimes`] in cells.
@@ -113,6 +127,7 @@ impl Status {
     ) {
         let wal = shard.wal();
         self.log.publish(wal);
+        self.log.unreadable.publish(&shard.counters().unreadable);
         self.times.publish(times);
         let (publications, subscriptions) = shard.handles();
         let (streams, dying) = shard.streams();
@@ -187,7 +202,9 @@ impl Status {
             log_id,
             possible_loss: load(&self.log.possible_loss) != 0,
             fault: load(&self.log.fault) != 0,
+            exhausted: load(&self.log.exhausted) != 0,
             unreadable_at: Some(self.position("unreadable_at")).filter(|at| *at != 0),
+            unreadable: self.log.unreadable.load(),
             poison: Poison::from_bits(load(&self.log.poison)),
         }
     }
@@ -247,7 +264,27 @@ impl LogCells {
         }
         store(&self.possible_loss, wal.possible_loss().into());
         store(&self.fault, wal.fault().is_some().into());
+        store(&self.exhausted, wal.exhausted_ns().is_some().into());
         store(&self.poison, wal.poison().map_or(0, Poison::to_bits));
+    }
+}
+
+impl UnreadableCells {
+    fn publish(&self, unreadable: &Unreadable) {
+        for (cells, place) in [(&self.first, unreadable.first), (&self.last, unreadable.last)] {
+            cells[0].store(place.0, Ordering::Relaxed);
+            cells[1].store(place.1, Ordering::Relaxed);
+        }
+        // Release: whoever sees that there is something sees where the first of it was; that stays.
+        self.messages.store(unreadable.messages, Ordering::Release);
+    }
+
+    fn load(&self) -> Unreadable {
+        let messages = self.messages.load(Ordering::Acquire);
+        let place = |cells: &[AtomicU64; 2]| {
+            (cells[0].load(Ordering::Relaxed), cells[1].load(Ordering::Relaxed))
+        };
+        Unreadable { messages, first: place(&self.first), last: place(&self.last) }
     }
 }
 

@@ -82,6 +82,8 @@ fn what_is_sound_is_served_and_nothing_is_taken() {
     let before = region.whole();
     let mut world = world(region, now);
     read(&mut world, Skip::DAMAGED);
+    let found = world.shard.counters().unreadable;
+    assert_eq!((found.messages, found.first, found.last), (2, (STREAM, LOST), (STREAM, LOST)));
 
     // Offsets beyond the known end may be among what is damaged; the end itself is waited for.
     let mut reader = Client::new(1);

@@ -84,6 +84,8 @@ pub(crate) async fn until_asked(
     let mut noted: Vec<_> = shards.iter().map(|_| Default::default()).collect();
     let mut poisoned = vec![false; shards.len()];
     let mut cold = vec![0; shards.len()];
+    let mut unreadable = vec![0; shards.len()];
+    let mut shortages = vec![0; shards.len()];
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
@@ -101,6 +103,8 @@ pub(crate) async fn until_asked(
                 note_errors(shards, &mut noted, errors);
                 tell_poisoned(shards, &mut poisoned, errors);
                 note_cold(shards, &mut cold, errors);
+                tell_unreadable(shards, &mut unreadable, errors);
+                note_shortages(shards, &mut shortages, errors);
                 if tick.is_multiple_of(REFUSALS_EVERY) {
                     tell_refusals(shards, &mut refusals);
                 }
@@ -178,6 +182,38 @@ fn tell_poisoned(shards: &[Watched], told: &mut [bool], errors: &Errors) {
             let what = format!("log poisoned: {poison}");
             errors.note(&format!("shard {number}"), &what, 1, now_ns());
         }
+    }
+}
+
+/// Notes what segments could not be made since the last call. The housekeeper said it in the log.
+fn note_shortages(shards: &[Watched], noted: &mut [u64], errors: &Errors) {
+    for (number, (shard, noted)) in shards.iter().zip(noted).enumerate() {
+        let Some(shortage) = shard.shortage.told() else { continue };
+        let count = shard.shortage.failures();
+        let more = count - std::mem::replace(noted, count);
+        if more > 0 {
+            let what = format!("cannot make a segment: {}", shortage.reason);
+            errors.note(&format!("shard {number}"), &what, more, now_ns());
+        }
+    }
+}
+
+/// Notes what readers asked for in vain since the last call, and says it the first time.
+fn tell_unreadable(shards: &[Watched], noted: &mut [u64], errors: &Errors) {
+    for (number, (shard, noted)) in shards.iter().zip(noted).enumerate() {
+        let log = shard.status.log();
+        let before = std::mem::replace(noted, log.unreadable.messages);
+        let more = log.unreadable.messages - before;
+        let Some(damage) = report::damage(&log.unreadable).filter(|_| more > 0) else { continue };
+        if before == 0 {
+            tracing::error!(
+                shard = number,
+                condition = "damaged",
+                "the log is {damage}. Readers are told and go on behind it; publishers go on. Its memory or its medium is \
+                 not to be trusted: mend that, then start mstreamd again, which tells all that is missing"
+            );
+        }
+        errors.note(&format!("shard {number}"), &format!("log {damage}"), more, now_ns());
     }
 }
 

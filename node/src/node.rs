@@ -28,7 +28,7 @@ use crate::ports::{PortSeed, start_dpdk};
 use crate::probe::PortProbe;
 use crate::shard::{Event, Job, Plan, ShardJob, idle};
 use crate::starting::Starting;
-use crate::supply::{LENT, Lends, Supplied};
+use crate::supply::{LENT, Lends, Shortage, Supplied};
 use crate::{Failure, catalogue, log, report, thread};
 
 /// A shard as the control thread sees it.
@@ -45,6 +45,8 @@ pub(crate) struct Watched {
     pub(crate) syncs: Option<Syncs>,
     /// Its cold segments.
     pub(crate) cold: Arc<Cells>,
+    /// Why no segment can be made for it.
+    pub(crate) shortage: Arc<Shortage>,
 }
 
 /// The threads of the node, and how to end them.
@@ -227,9 +229,19 @@ impl Opened {
             let cold = cold::Start { config, number, streams: &keeper, now: clock.now() };
             let cold::Opened { worker, cells, cold } = cold.open(&mut wal, queues)?;
             workers.push(worker);
+            let shortage = Arc::<Shortage>::default();
+            let (told, to) = (Arc::clone(&shortage), Arc::clone(&commands));
+            supplies.push((preparer, Supplied::new(Arc::clone(&status), to, told)));
             let status_of = Arc::clone(&status);
-            watched.push(Watched { status: status_of, ports, link, lack, syncs, cold: cells });
-            supplies.push((preparer, Supplied::new(Arc::clone(&status), Arc::clone(&commands))));
+            watched.push(Watched {
+                status: status_of,
+                ports,
+                link,
+                lack,
+                syncs,
+                cold: cells,
+                shortage,
+            });
             let config = shard_config(config, number, &keeper)?;
             let clock = clock.clone();
             let job = ShardJob { config, wal, clock, commands, replies, status, cold, sealed };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use mstream_controlplane::config::{Config, Device, Driver, Port};
 use mstream_controlplane::{Available, Budget};
-use mstream_dataplane::Status;
+use mstream_dataplane::{Status, Unreadable};
 
 use crate::Failure;
 use crate::args::{Args, Reference};
@@ -141,6 +141,15 @@ pub(crate) fn status(number: usize, names: &[String], status: &Status) -> Vec<St
         }
     }
     lines
+}
+
+/// What is wrong with a log of which readers cannot be given all that they ask for, if it is so. It stays the same once
+/// there is something: metrics have it as a label.
+pub(crate) fn damage(unreadable: &Unreadable) -> Option<String> {
+    let (stream, offset) = unreadable.first;
+    (unreadable.messages > 0).then(|| {
+        format!("damaged: stored messages cannot be read, the first one met is offset {offset} of stream {stream}")
+    })
 }
 
 /// What a shard refused, by reason, as far as it became more.

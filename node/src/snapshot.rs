@@ -16,6 +16,8 @@ use crate::link::Link;
 use crate::node::Watched;
 use crate::placement::Finding;
 use crate::probe::{self, PortProbe};
+use crate::report;
+use crate::supply::Shortage;
 
 /// The shards of the node as the admin API sees them.
 pub(crate) struct Node {
@@ -40,6 +42,8 @@ struct Seen {
     syncs: Option<Syncs>,
     /// Its cold segments.
     cold: Arc<Cells>,
+    /// Why no segment can be made for it.
+    shortage: Arc<Shortage>,
 }
 
 impl Node {
@@ -89,7 +93,8 @@ impl Node {
                 let fault = shard.lack.condition.clone();
                 let syncs = shard.syncs.clone();
                 let cold = Arc::clone(&shard.cold);
-                Seen { status, link, probes: Arc::clone(probes), fault, syncs, cold }
+                let shortage = Arc::clone(&shard.shortage);
+                Seen { status, link, probes: Arc::clone(probes), fault, syncs, cold, shortage }
             })
             .collect();
         Node { fixed, shards, ready }
@@ -149,6 +154,7 @@ impl Shards for Node {
                 }
             });
             shard.cold = Some(seen.cold.told());
+            shard.shortage = seen.shortage.told();
             for (port, probe) in shard.ports.iter_mut().zip(seen.probes.iter()) {
                 probe.fill(port);
             }
@@ -190,10 +196,24 @@ fn fill(shard: &mut v1::Shard, published: &Status, fault: &str) {
     if let Some(at) = log.unreadable_at {
         conditions.push(format!("unreadable: a record at {at} of the region is damaged"));
     }
+    // Of a fault it is known which offsets are missing.
+    if !log.fault {
+        conditions.extend(report::damage(&log.unreadable));
+    }
+    if log.exhausted {
+        let text = "full: no segment can be made or recycled, nothing is taken";
+        conditions.push(text.to_string());
+    }
     if let Some(poison) = log.poison {
         conditions.push(format!("poisoned: {poison}"));
     }
     shard.log_condition = conditions.join("; ");
+    let place = |(stream_id, offset)| Some(v1::Place { stream_id, offset, ..v1::Place::default() });
+    shard.unreadable = (log.unreadable.messages > 0).then(|| v1::Unreadable {
+        messages: log.unreadable.messages,
+        first: place(log.unreadable.first),
+        last: place(log.unreadable.last),
+    });
     let number = |(name, value): (&str, u64)| v1::Number { name: name.to_string(), value };
     shard.positions = published.positions().map(number).collect();
     shard.counters = published.counters().map(number).collect();

@@ -1,23 +1,61 @@
 //! What helpers see of a shard: what its status says, the queue of commands to it, and the segments that it lends.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
+use mstream_admin::v1;
+use mstream_controlplane::admin::now_ns;
 use mstream_controlplane::{Lender, Owner};
 use mstream_dataplane::{Command, Status};
 use mstream_pmem::sealed::Sealed;
+
+/// Why no slot can be made for a shard, for whoever asks: its housekeeper writes, others read.
+#[derive(Debug, Default)]
+pub(crate) struct Shortage(Mutex<Failing>);
+
+#[derive(Debug, Default)]
+struct Failing {
+    /// Since when, and why; `None` while all is well.
+    now: Option<v1::Shortage>,
+    /// Since the start.
+    failures: u64,
+}
+
+impl Shortage {
+    fn note(&self, reason: Option<&str>) {
+        let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.failures += u64::from(reason.is_some());
+        let since_ns = failing.now.as_ref().map_or_else(now_ns, |now| now.since_ns);
+        failing.now = reason.map(|reason| v1::Shortage { reason: reason.to_string(), since_ns });
+    }
+
+    /// As the admin API tells it; `None` while all is well.
+    pub(crate) fn told(&self) -> Option<v1::Shortage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).now.clone()
+    }
+
+    /// How often a slot could not be made.
+    pub(crate) fn failures(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).failures
+    }
+}
 
 /// A shard that takes prepared slots.
 pub(crate) struct Supplied {
     status: Arc<Status>,
     commands: Arc<ArrayQueue<Command>>,
+    shortage: Arc<Shortage>,
     /// The status knows of the last slot once it was updated this often.
     trusted_from: u64,
 }
 
 impl Supplied {
-    pub(crate) fn new(status: Arc<Status>, commands: Arc<ArrayQueue<Command>>) -> Supplied {
-        Supplied { status, commands, trusted_from: 0 }
+    pub(crate) fn new(
+        status: Arc<Status>,
+        commands: Arc<ArrayQueue<Command>>,
+        shortage: Arc<Shortage>,
+    ) -> Supplied {
+        Supplied { status, commands, shortage, trusted_from: 0 }
     }
 }
 
@@ -34,6 +72,10 @@ impl Owner for Supplied {
         // The update that is under way may not know of it yet; the one after that does.
         self.trusted_from = self.status.updates() + 2;
         taken
+    }
+
+    fn troubled(&mut self, reason: Option<&str>) {
+        self.shortage.note(reason);
     }
 }
 

@@ -370,9 +370,7 @@ fn status_errors_and_configuration_are_told() {
     let deadline = Instant::now() + PATIENCE;
     let error = loop {
         client.send_to(b"no datagram of ours", setting.address).expect("sent");
-        let answer = admin.runtime.block_on(admin.node().list_errors(v1::ListErrorsRequest {}));
-        let found = answer.expect("answered").into_inner().errors;
-        if let Some(error) = found.into_iter().find(|error| error.place == "shard 0") {
+        if let Some(error) = admin.errors().into_iter().find(|error| error.place == "shard 0") {
             break error;
         }
         assert!(Instant::now() < deadline, "no error is told");

@@ -6,11 +6,14 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::admin::{Admin, get};
-use common::{Node, Setting, mstreamd, refusal};
+use common::traffic::udp;
+use common::{Node, PATIENCE, Setting, mstreamd, refusal};
 use mstream_admin::v1;
+use mstream_client::{Event, Identity};
+use mstream_wire::Code;
 use nix::sys::signal::Signal;
 
 #[test]
@@ -183,6 +186,39 @@ fn a_directory_that_fills_up_while_segments_are_made_is_told_and_tried_again() {
         .replace(setting.log.to_str().expect("plain"), mount.0.path().to_str().expect("plain"));
     let node = setting.start();
     node.wait_line("cannot make a segment");
+    let admin = Admin::at(node.admin());
+    let shard = admin.status().shards.remove(0);
+    let shortage = shard.shortage.expect("told");
+    assert!(shortage.reason.contains("No space left on device"), "{}", shortage.reason);
+    assert!(shortage.since_ns > 1_700_000_000_000_000_000);
+    assert_eq!(shard.log_condition, "", "nobody was refused yet");
+    let faulty = "mstream_shard_segments_faulty{shard=\"0\",condition=\"/";
+    assert!(get(node.admin(), "/metrics").1.contains(faulty));
+    let deadline = Instant::now() + PATIENCE;
+    let noted = |error: &v1::Error| error.text.starts_with("cannot make a segment: ");
+    while !admin.errors().iter().any(noted) {
+        assert!(Instant::now() < deadline, "not noted");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Less than it takes to recycle anything: a publisher is told, and does not wait for ever.
+    let mut traffic = udp(&setting, Identity::Anonymous).publishing("s");
+    let mut refused = None;
+    while refused.is_none() {
+        assert!(Instant::now() < deadline, "not refused");
+        if traffic.seen.published == 0 {
+            traffic.publish(1);
+        }
+        traffic.poll_with(|event| match event {
+            Event::Refused { code, .. } => refused = Some(*code),
+            Event::SessionLost { .. } => panic!("lost"),
+            _ => {}
+        });
+    }
+    assert_eq!(refused, Some(Code::LogFull));
+    // Its status follows within a millisecond or so.
+    while !get(node.admin(), "/readyz").1.contains("shard 0: full: ") {
+        assert!(Instant::now() < deadline, "it stays ready");
+    }
     let grown = Command::new("mount")
         .args(["-o", "remount,size=64m"])
         .arg(mount.0.path())
@@ -190,6 +226,9 @@ fn a_directory_that_fills_up_while_segments_are_made_is_told_and_tried_again() {
         .expect("mount runs");
     assert!(grown.success());
     node.wait_line("segments can be made again");
+    assert_eq!(admin.status().shards[0].shortage, None);
+    udp(&setting, Identity::Anonymous).publishing("s").publish_all(1_000);
+    assert_eq!(get(node.admin(), "/readyz").0, 200);
     node.stop();
 }
 

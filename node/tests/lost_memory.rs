@@ -6,11 +6,12 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use common::admin::get;
+use common::admin::{Admin, get};
 use common::traffic::{PUBLISHER, payload, udp};
 use common::{PATIENCE, Setting};
+use mstream_admin::v1;
 use mstream_client::{Event, From, Identity};
 use mstream_wire::{Code, Skip};
 
@@ -100,7 +101,8 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
 fn a_changed_byte_costs_its_record() {
     let setting = Setting::socket();
     let node = setting.start();
-    udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s").publish_all(MESSAGES);
+    let mut traffic = udp(&setting, Identity::Publisher(PUBLISHER)).publishing("s");
+    traffic.publish_all(MESSAGES);
     assert_eq!(read(&setting), (MESSAGES, vec![]));
     let first = setting.log.join("shard-0/00000000.seg");
     let (bytes, text) = (fs::read(&first).expect("there"), payload(CHANGED));
@@ -112,6 +114,33 @@ fn a_changed_byte_costs_its_record() {
     assert!((from..to).contains(&CHANGED) && reason == Skip::DAMAGED, "{skipped:?}");
     assert_eq!(messages + (to - from), MESSAGES);
     assert_eq!(read(&setting), (messages, skipped), "the same again");
+
+    // Its operator hears of it too, and so does whoever watches for them. Publishers go on.
+    let line = node.wait_line("the log is damaged: stored messages cannot be read");
+    let place = format!("the first one met is offset {from} of stream 1");
+    assert!(line.contains(&place), "{line}");
+    let admin = Admin::at(node.admin());
+    let shard = admin.status().shards.remove(0);
+    assert!(shard.log_condition.contains(&place), "{}", shard.log_condition);
+    let unreadable = shard.unreadable.expect("told");
+    // Twice; more often where an answer was lost and asked for again.
+    assert!(unreadable.messages >= 2 * (to - from), "{unreadable:?}");
+    let place = |offset| v1::Place { stream: "s".into(), stream_id: 1, offset };
+    assert_eq!((&unreadable.first, &unreadable.last), (&Some(place(from)), &Some(place(to - 1))));
+    let deadline = Instant::now() + PATIENCE;
+    let noted = |error: &v1::Error| {
+        error.text.starts_with("log damaged: ") && error.count == unreadable.messages
+    };
+    while !admin.errors().iter().any(noted) {
+        assert!(Instant::now() < deadline, "{:?}", admin.errors());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (_, text) = get(node.admin(), "/metrics");
+    let counted = "mstream_shard_unreadable_messages_total{shard=\"0\"} ";
+    assert!(text.contains(&format!("{counted}{}\n", unreadable.messages)), "{text}");
+    let (code, text) = get(node.admin(), "/readyz");
+    assert!(code == 503 && text.contains("shard 0: damaged"), "{code} {text}");
+    traffic.publish_all(1);
     node.stop();
 }
 

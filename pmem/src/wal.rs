@@ -225,8 +225,8 @@ pub(crate) enum Growth {
     Fed,
     /// Data is refused for want of one since this moment.
     Starved(u64),
-    /// None came for long (a full disk): the log keeps to the slots that exist until one comes.
-    Settled,
+    /// None came for long (a full disk): the log keeps to the slots that exist until one comes. Starved since this moment.
+    Settled(u64),
 }
 
 /// How long data is refused before the log keeps to the slots that exist (ns): far more than making one takes.
@@ -325,9 +325,17 @@ impl<R: Region> Wal<R> {
         }
         let target = self.config.ready_segments + self.reserve;
         // A log that gave up waiting recycles, and still takes a slot as soon as one can be made.
-        let least = u32::from(self.growth == Growth::Settled);
+        let least = u32::from(matches!(self.growth, Growth::Settled(_)));
         let missing = target.saturating_sub(self.slots_ready()).max(least);
         missing.min(self.region.slots() - self.slots_made)
+    }
+
+    /// For how long data has been refused (ns), if it waits in vain: no more than the reserve is free, nothing can be
+    /// recycled, and the slot that is to come does not (a full disk).
+    pub fn exhausted_ns(&self) -> Option<u64> {
+        let Growth::Settled(since) = self.growth else { return None };
+        let stuck = self.segments.len() < 2 && self.slots_ready() <= self.reserve;
+        stuck.then(|| self.moment.saturating_sub(since))
     }
 
     /// Takes over a slot that the housekeeper made.
@@ -339,7 +347,7 @@ impl<R: Region> Wal<R> {
 
     /// True while slots are still to come that are to be used before the oldest segment is recycled.
     pub(crate) fn grows(&self) -> bool {
-        self.slots_made < self.region.slots() && self.growth != Growth::Settled
+        self.slots_made < self.region.slots() && !matches!(self.growth, Growth::Settled(_))
     }
 
     /// Says what moment it is, by a clock that never jumps (ns since any time): patience is not counted by the times of
@@ -355,7 +363,9 @@ impl<R: Region> Wal<R> {
         let now = self.moment;
         self.growth = match self.growth {
             Growth::Fed => Growth::Starved(now),
-            Growth::Starved(since) if now.saturating_sub(since) >= PATIENCE_NS => Growth::Settled,
+            Growth::Starved(since) if now.saturating_sub(since) >= PATIENCE_NS => {
+                Growth::Settled(since)
+            }
             waits => waits,
         };
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use mstream_admin::v1::{
-    Cold, Finding, GetStatusRequest, MissingOffsets, Number, Port, Shard, Status,
+    Cold, Finding, GetStatusRequest, MissingOffsets, Number, Place, Port, Shard, Shortage, Status,
+    Unreadable,
 };
 use mstream_controlplane::metrics::REASONS;
 use serde::Serialize;
@@ -62,6 +63,8 @@ struct ShardRecord<'a> {
     log_condition: &'a str,
     missing: Vec<MissingRecord<'a>>,
     missing_messages: u64,
+    unreadable: Option<UnreadableRecord<'a>>,
+    shortage: Option<ShortageRecord<'a>>,
     cold: Option<ColdRecord<'a>>,
     positions: Numbers<'a>,
     counters: Numbers<'a>,
@@ -84,6 +87,26 @@ struct MissingRecord<'a> {
     stream_id: u64,
     from: u64,
     to: u64,
+}
+
+#[derive(Serialize)]
+struct UnreadableRecord<'a> {
+    messages: u64,
+    first: Option<PlaceRecord<'a>>,
+    last: Option<PlaceRecord<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShortageRecord<'a> {
+    reason: &'a str,
+    since_ns: u64,
+}
+
+#[derive(Serialize)]
+struct PlaceRecord<'a> {
+    stream: &'a str,
+    stream_id: u64,
+    offset: u64,
 }
 
 #[derive(Serialize)]
@@ -154,6 +177,8 @@ impl ShardRecord<'_> {
                 })
                 .collect(),
             missing_messages: shard.missing_messages,
+            unreadable: shard.unreadable.as_ref().map(UnreadableRecord::of),
+            shortage: shard.shortage.as_ref().map(ShortageRecord::of),
             cold: shard.cold.as_ref().map(ColdRecord::of),
             positions: numbers(&shard.positions),
             counters: numbers(&shard.counters),
@@ -172,6 +197,29 @@ impl ColdRecord<'_> {
             positions: numbers(&cold.positions),
             counters: numbers(&cold.counters),
         }
+    }
+}
+
+impl UnreadableRecord<'_> {
+    fn of(unreadable: &Unreadable) -> UnreadableRecord<'_> {
+        UnreadableRecord {
+            messages: unreadable.messages,
+            first: unreadable.first.as_ref().map(PlaceRecord::of),
+            last: unreadable.last.as_ref().map(PlaceRecord::of),
+        }
+    }
+}
+
+impl PlaceRecord<'_> {
+    fn of(place: &Place) -> PlaceRecord<'_> {
+        let Place { stream, stream_id, offset } = place;
+        PlaceRecord { stream, stream_id: *stream_id, offset: *offset }
+    }
+}
+
+impl ShortageRecord<'_> {
+    fn of(shortage: &Shortage) -> ShortageRecord<'_> {
+        ShortageRecord { reason: &shortage.reason, since_ns: shortage.since_ns }
     }
 }
 
@@ -240,6 +288,22 @@ pub(crate) fn missing_text(missing: &MissingOffsets) -> String {
     format!("MISSING: stream {stream}, offsets {from} to {}", to.saturating_sub(1))
 }
 
+/// What readers asked for in vain, and what to do.
+fn unreadable_text(unreadable: &Unreadable) -> String {
+    let place = |place: &Option<Place>| {
+        let Place { stream, stream_id, offset } = place.clone().unwrap_or_default();
+        let stream = if stream.is_empty() { stream_id.to_string() } else { stream };
+        format!("stream {stream}, offset {offset}")
+    };
+    format!(
+        "UNREADABLE: asked for {} times, first {}, last {}\n    mend it: the memory or the medium of the log fails: \
+         replace it; the node's next start tells all that is missing (docs/operating.md, a damaged log)",
+        count(unreadable.messages),
+        place(&unreadable.first),
+        place(&unreadable.last),
+    )
+}
+
 fn shard_text(shard: &Shard) -> String {
     let demanded = match words::level(shard.required_level()) {
         "" => String::new(),
@@ -255,6 +319,16 @@ fn shard_text(shard: &Shard) -> String {
     );
     if !shard.log_condition.is_empty() {
         text.push_str(&format!("\n  LOG: {}", shard.log_condition));
+    }
+    if let Some(Shortage { reason, since_ns }) = &shard.shortage {
+        text.push_str(&format!(
+            "\n  SEGMENTS: none can be made since {}: {reason}\n    mend it: free space where [wal] dir is; it is tried \
+             again all the time. Until then the log makes do with the segments that it has",
+            output::time(*since_ns)
+        ));
+    }
+    if let Some(unreadable) = &shard.unreadable {
+        text.push_str(&format!("\n  {}", unreadable_text(unreadable)));
     }
     if let Some(cold) = &shard.cold {
         text.push_str(&cold_text(cold));

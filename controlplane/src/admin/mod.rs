@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mstream_admin::v1;
 use tokio::sync::watch;
 
-use crate::catalogue::Keeper;
+use crate::catalogue::{Catalogue, Keeper, StreamKey};
 use crate::config::Source;
 
 pub use convert::level as convert_level;
@@ -63,7 +63,16 @@ impl Admin {
             self.keeper.read(|state| (state.streams() as u64, state.publishers() as u64));
         let catalogue_condition = self.keeper.closed().unwrap_or_default();
         let time_ns = now_ns();
-        v1::Status { streams, publishers, catalogue_condition, time_ns, ..self.shards.status() }
+        let mut status = self.shards.status();
+        self.keeper.read(|state| {
+            for unreadable in status.shards.iter_mut().filter_map(|shard| shard.unreadable.as_mut())
+            {
+                for place in [&mut unreadable.first, &mut unreadable.last].into_iter().flatten() {
+                    place.stream = stream_name(state, place.stream_id);
+                }
+            }
+        });
+        v1::Status { streams, publishers, catalogue_condition, time_ns, ..status }
     }
 }
 
@@ -71,6 +80,11 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").finish_non_exhaustive()
     }
+}
+
+/// A stream's name; empty if there is none of this id.
+fn stream_name(state: &Catalogue, id: u64) -> String {
+    state.stream(&StreamKey::Id(id)).map(|found| found.name.to_string()).unwrap_or_default()
 }
 
 /// Nanoseconds since 1970.

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::catalogue_service::find_stream;
-use super::{Admin, convert, pages};
+use super::{Admin, convert, pages, stream_name};
 
 /// Callers that may watch at a time.
 const MOST_WATCHERS: usize = 32;
@@ -125,9 +125,7 @@ impl Node for NodeService {
             pages::gather(shards.count(), &page, size, ask, keep).await?;
         self.admin.keeper.read(|state| {
             for row in &mut backlog {
-                let key = crate::catalogue::StreamKey::Id(row.stream_id);
-                row.stream =
-                    state.stream(&key).map(|found| found.name.to_string()).unwrap_or_default();
+                row.stream = stream_name(state, row.stream_id);
             }
         });
         Ok(Response::new(v1::ListBacklogResponse { backlog, next_page }))

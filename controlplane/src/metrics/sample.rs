@@ -236,6 +236,24 @@ pub(super) fn cold_condition(status: &v1::Status) -> Vec<Sample> {
     status.shards.iter().filter_map(sample).collect()
 }
 
+pub(super) fn shortage(status: &v1::Status) -> Vec<Sample> {
+    let sample = |shard: &v1::Shard| {
+        let reason = shard.shortage.as_ref().map(|shortage| shortage.reason.clone());
+        let faulty = reason.is_some();
+        one(vec![shard.number.to_string(), reason.unwrap_or_default()], faulty.into())
+    };
+    status.shards.iter().map(sample).collect()
+}
+
+pub(super) fn shortage_seconds(status: &v1::Status) -> Vec<Sample> {
+    let sample = |shard: &v1::Shard| {
+        let lasts = |shortage: &v1::Shortage| status.time_ns.saturating_sub(shortage.since_ns);
+        let value = Value::Seconds(shard.shortage.as_ref().map_or(0, lasts) as f64 / NANOS);
+        Sample { labels: vec![shard.number.to_string()], value }
+    };
+    status.shards.iter().map(sample).collect()
+}
+
 /// In seconds.
 pub(super) fn cold_lag(status: &v1::Status) -> Vec<Sample> {
     let sample = |shard: &v1::Shard| {

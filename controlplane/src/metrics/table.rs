@@ -200,6 +200,18 @@ pub const METRICS: &[Metric] = &[
         "slots_ready",
         "Segments that are ready to be written to; at 0 publishers may have to wait.",
     ),
+    node(
+        "mstream_shard_segments_faulty",
+        &["shard", "condition"],
+        sample::shortage,
+        "1 while no segment can be made, a full device for one; condition says why.",
+    ),
+    node(
+        "mstream_shard_segments_faulty_seconds",
+        SHARD,
+        sample::shortage_seconds,
+        "For how long that has been so; 0: all is well.",
+    ),
     position(
         "mstream_shard_segments_in_footers",
         "segments_in_footers",
@@ -329,6 +341,11 @@ pub const METRICS: &[Metric] = &[
         "mstream_shard_datagrams_delivered_from_cold_total",
         "delivered_from_cold",
         "Datagrams filled from cold segments.",
+    ),
+    counter(
+        "mstream_shard_unreadable_messages_total",
+        "unreadable_messages",
+        "Messages that readers asked for and that the log holds but cannot read: it is damaged. Counted each time.",
     ),
     counter("mstream_shard_arp_replies_total", "arp_replies", "ARP requests answered."),
     counter(

@@ -106,6 +106,37 @@ refusals! {
     PortFull = "port_full",
 }
 
+/// Messages that readers asked for and that the log holds but cannot be read: what was promised changed under it. Counted
+/// each time that a reader is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// How many.
+    pub messages: u64,
+    /// Id of the stream and offset of the first that was met.
+    pub first: (u64, u64),
+    /// The same of the last that was met.
+    pub last: (u64, u64),
+}
+
+impl Unreadable {
+    /// Notes that a reader of the stream with this id is told that it does not get offsets `from..to`.
+    #[cold]
+    pub(crate) fn note(&mut self, stream: u64, from: u64, to: u64) {
+        let (first, last) = ((stream, from), (stream, to.saturating_sub(1)));
+        self.add(&Unreadable { messages: to - from, first, last });
+    }
+
+    /// Adds what was met later.
+    #[cold]
+    pub(crate) fn add(&mut self, more: &Unreadable) {
+        if self.messages == 0 {
+            self.first = more.first;
+        }
+        self.messages += more.messages;
+        self.last = more.last;
+    }
+}
+
 /// Counts since the shard started.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -129,6 +160,8 @@ pub struct Counters {
     pub delivered_by_copy: u64,
     /// Datagrams filled from cold segments.
     pub delivered_from_cold: u64,
+    /// What could not be read from the log.
+    pub unreadable: Unreadable,
     /// ARP requests answered.
     pub arp_replies: u64,
     /// Neighbour solicitations answered.
@@ -155,6 +188,7 @@ impl Default for Counters {
             delivered_in_place: 0,
             delivered_by_copy: 0,
             delivered_from_cold: 0,
+            unreadable: Unreadable::default(),
             arp_replies: 0,
             neighbour_replies: 0,
             echo_replies: 0,
@@ -202,6 +236,7 @@ impl Counters {
         visit("delivered_in_place", self.delivered_in_place);
         visit("delivered_by_copy", self.delivered_by_copy);
         visit("delivered_from_cold", self.delivered_from_cold);
+        visit("unreadable_messages", self.unreadable.messages);
         visit("arp_replies", self.arp_replies);
         visit("neighbour_replies", self.neighbour_replies);
         visit("echo_replies", self.echo_replies);

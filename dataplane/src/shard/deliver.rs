@@ -12,7 +12,7 @@ use super::emit::finish_frame;
 use super::publish::owes as publication_owes;
 use super::session::{Session, State};
 use super::subscription::Pace;
-use super::{BEAT_MIN_NS, CATCH_UP_FRAMES, Counters, NONE, Now, Shard, Stored};
+use super::{BEAT_MIN_NS, CATCH_UP_FRAMES, Counters, NONE, Now, Shard, Stored, Unreadable};
 use crate::Outbox;
 use crate::planted::{Bug, planted};
 
@@ -191,6 +191,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let mut next = subscription.next;
         let to = visible_end.min(subscription.limit);
         let (mut in_log, mut from_cold) = (true, false);
+        let mut unreadable = Unreadable::default();
         if next < hole_end {
             let end = hole_end.min(visible_end);
             writer.skip(&skip(handle.0, next, end, reason));
@@ -220,6 +221,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 if !writer.skip(&skip(handle.0, next, end, reason)) {
                     break;
                 }
+                if !accepted {
+                    unreadable.note(self.streams[stream].id, next, end);
+                }
                 next = end;
                 continue;
             };
@@ -246,6 +250,9 @@ impl<R: Region, F: Frame> Shard<R, F> {
         }
         subscription.next = next;
         subscription.asked = false;
+        if unreadable.messages > 0 {
+            self.counters.unreadable.add(&unreadable);
+        }
         self.counters.delivered_by_copy += 1;
         self.want_beat(now, slot);
         true

@@ -37,7 +37,7 @@ pub use config::{
     Watermark,
 };
 use cookie::Secret;
-pub use counters::{Counters, Refusal};
+pub use counters::{Counters, Refusal, Unreadable};
 use pending::Pending;
 use publish::Publication;
 use session::Sessions;

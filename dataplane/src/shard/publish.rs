@@ -13,6 +13,9 @@ use super::setup::ANONYMOUS;
 use super::{Handle, NONE, Now, Refusal, Shard, Stored};
 use crate::planted::{Bug, planted};
 
+/// How long a log that cannot go on holds publishers back before it refuses what they send: a device may get room soon.
+const REFUSED_AFTER_NS: u64 = 10_000_000_000;
+
 /// What the shard still has to tell about a publication: bits.
 pub(crate) mod owes {
     pub(crate) const ACK: u8 = 1;
@@ -322,6 +325,13 @@ impl<R: Region, F: Frame> Shard<R, F> {
             }
             Err(AppendError::Poisoned(_)) => {
                 self.refuse_batch(index, first, Code::LogPoisoned, Refusal::LogPoisoned);
+                return false;
+            }
+            // No room came for long, nor does it by itself: the publisher is told, or it would send again for ever.
+            Err(AppendError::Full)
+                if self.wal.exhausted_ns().is_some_and(|ns| ns >= REFUSED_AFTER_NS) =>
+            {
+                self.refuse_batch(index, first, Code::LogFull, Refusal::LogFull);
                 return false;
             }
             // Back-pressure: nothing is said, the publisher sends again later.

@@ -93,6 +93,11 @@ impl Admin {
         let answer = self.runtime.block_on(self.node().get_status(v1::GetStatusRequest {}));
         answer.expect("answered").into_inner()
     }
+
+    pub fn errors(&self) -> Vec<v1::Error> {
+        let answer = self.runtime.block_on(self.node().list_errors(v1::ListErrorsRequest {}));
+        answer.expect("answered").into_inner().errors
+    }
 }
 
 pub fn by_name(name: &str) -> v1::StreamKey {
