@@ -58,8 +58,16 @@ impl Cold {
                 header.offset.get() + u64::from(header.count.get()) > offset
             }
             ColdFrom::Time(time) => header.time.get() >= time,
-            ColdFrom::LaterEpoch(epoch) => header.epoch.get() > epoch,
+            ColdFrom::BehindEpoch(_) => false,
         };
+        if let ColdFrom::BehindEpoch(epoch) = request.from {
+            let before = self.records.iter().rfind(|(header, _)| header.epoch.get() <= epoch);
+            let end = |(header, _): &(RecordHeader, _)| {
+                header.offset.get() + u64::from(header.count.get())
+            };
+            request.page.begin(STREAM, before.map_or(0, end));
+            return request.answer(ColdFound::Page);
+        }
         let Some(first) = self.records.iter().position(|(header, _)| fits(header)) else {
             return request.answer(ColdFound::Nothing);
         };

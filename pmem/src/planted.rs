@@ -82,6 +82,8 @@ mstream_planted::bugs! {
     ColdInputsCount,
     /// Of the records of a key the displaced ones are kept.
     ColdKeepsDisplaced,
+    /// The last record of an epoch is given up like any other.
+    ColdEpochsForgotten,
     /// What a log lost and cold segments hold counts on.
     ColdNotSettled,
     /// A log that lost what it said of a stream begins it anew, below what cold segments hold of it.

@@ -20,7 +20,7 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 23] = [
+const LOG: [pmem::Bug; 24] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
@@ -42,6 +42,7 @@ const LOG: [pmem::Bug; 23] = [
     pmem::Bug::RebootUnnoticed,
     pmem::Bug::ColdNotSettled,
     pmem::Bug::ColdContradicted,
+    pmem::Bug::ColdEpochsForgotten,
     pmem::Bug::FooterWithoutLast,
     pmem::Bug::FootersNotSearched,
 ];

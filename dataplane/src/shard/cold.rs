@@ -170,7 +170,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         }
         if subscription.pace == Pace::Asking {
             self.cold.free.push(place);
-            self.answered_start(index, stream, found, first);
+            self.answered_start(index, stream, found, (from, first));
             return;
         }
         let next = subscription.next;
@@ -202,17 +202,24 @@ impl<R: Region, F: Frame> Shard<R, F> {
     }
 
     /// The start of a subscription was asked for: it can be said now.
-    fn answered_start(&mut self, index: u32, stream: u32, found: ColdFound, first: Option<u64>) {
+    /// `page` is where the answer's page begins, and its first record.
+    fn answered_start(
+        &mut self,
+        index: u32,
+        stream: u32,
+        found: ColdFound,
+        page: (u64, Option<u64>),
+    ) {
         let Some(subscription) = self.subscriptions.at(index) else { return };
         let (from, offset) = (subscription.cold_from, subscription.start);
         let hot = self.hot_answer(stream, from);
-        let (code, start) = match (from, found, first) {
+        let (code, start) = match (from, found, page.1) {
             (ColdFrom::Time(_), ColdFound::Page, Some(first)) => (Code::Ok, first),
             (ColdFrom::Time(_), ColdFound::Damaged { to }, _) => (Code::Ok, to),
-            (ColdFrom::LaterEpoch(_), ColdFound::Page, Some(first)) => {
-                self.judge_offset(stream, offset, Some(first))
+            (ColdFrom::BehindEpoch(_), ColdFound::Page, _) if self.cold_may_know(stream, hot) => {
+                self.judge_offset(stream, offset, Some(page.0))
             }
-            (ColdFrom::LaterEpoch(_), ColdFound::Nothing, _) => {
+            (ColdFrom::BehindEpoch(_), ColdFound::Page | ColdFound::Nothing, _) => {
                 self.judge_offset(stream, offset, Some(hot))
             }
             (_, ColdFound::Failed | ColdFound::Damaged { .. }, _) => (Code::LogDamaged, offset),
@@ -228,7 +235,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let found = match from {
             ColdFrom::Offset(offset) => Some(offset),
             ColdFrom::Time(time) => self.wal.first_at_or_after(slot, time),
-            ColdFrom::LaterEpoch(epoch) => self.wal.first_of_later_epoch(slot, epoch),
+            // All of them are there: the one before it ends where it begins.
+            ColdFrom::BehindEpoch(epoch) => self.wal.first_of_later_epoch(slot, epoch),
         };
         found.map_or(end, |found| found.min(end))
     }

@@ -188,7 +188,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
                 Start::At(Code::Diverged, 0)
             }
             From::Offset(offset) => {
-                let from = ColdFrom::LaterEpoch(frame.epoch.get());
+                let from = ColdFrom::BehindEpoch(frame.epoch.get());
                 let later = (frame.epoch.get() != 0).then(|| self.hot_answer(stream, from));
                 // What is not held cannot tell either.
                 if later.is_some_and(|later| offset > earliest && self.cold_may_know(stream, later))

@@ -63,8 +63,8 @@ pub enum ColdFrom {
     Offset(u64),
     /// The first record that was stored at or after this time, ns since 1970.
     Time(u64),
-    /// The first record of an epoch later than this.
-    LaterEpoch(u32),
+    /// None: the page is empty and begins behind the last record of this epoch or one before it, at 0 if there is none.
+    BehindEpoch(u32),
 }
 
 /// What a step of maintenance did.

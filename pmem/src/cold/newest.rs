@@ -17,18 +17,24 @@ const PER_KEY: usize = 48;
 pub(crate) struct Newest {
     seen: HashSet<Box<[u8]>>,
     bytes: usize,
+    /// Epoch of the record that was last asked about.
+    epoch: u32,
 }
 
 impl Newest {
-    /// True if the record is to be kept. Records come from the newest to the oldest.
+    /// True if the record is to be kept. Records come from the newest to the oldest. The last one of each epoch is kept
+    /// whatever its keys: it tells which offsets a reader of that epoch has in common with what came later.
     pub(crate) fn wants(&mut self, record: &Record<'_>) -> bool {
         let header = record.header;
         let count = header.count.get();
+        let epoch = header.epoch.get();
+        let last =
+            std::mem::replace(&mut self.epoch, epoch) > epoch && !planted(Bug::ColdEpochsForgotten);
         // Messages in parts are none that this version can take apart: all of them are kept.
         let Ok(block) = Block::parse(record.block, count, header.block_crc.get()) else {
             return true;
         };
-        let mut wanted = false;
+        let mut wanted = last;
         for message in block.messages() {
             if message.key.is_empty() || !self.seen.contains(message.key) {
                 wanted = true;

@@ -16,7 +16,7 @@ impl ColdFrom {
         match self {
             ColdFrom::Offset(offset) => end <= offset,
             ColdFrom::Time(time) => last_time < time,
-            ColdFrom::LaterEpoch(epoch) => last_epoch <= epoch,
+            ColdFrom::BehindEpoch(epoch) => last_epoch <= epoch,
         }
     }
 
@@ -40,7 +40,13 @@ impl<D: ColdDisk> ColdStore<D> {
         page: &mut ColdPage,
     ) -> Result<bool, ColdError> {
         page.begin(stream, 0);
-        let read = self.fill(stream, from, page);
+        let read = match from {
+            ColdFrom::BehindEpoch(epoch) => self.behind(stream, epoch).map(|behind| {
+                page.begin(stream, behind.unwrap_or(0));
+                behind.is_some()
+            }),
+            ColdFrom::Offset(_) | ColdFrom::Time(_) => self.fill(stream, from, page),
+        };
         if let Err(error) = &read {
             page.begin(stream, 0);
             self.mark_damaged(error);
@@ -56,6 +62,39 @@ impl<D: ColdDisk> ColdStore<D> {
                 held.damaged = true;
             }
         }
+    }
+
+    /// Offset behind the last held record of `epoch` or one before it, 0 if there is none; `None` if nothing is held.
+    fn behind(&mut self, stream: u64, epoch: u32) -> Result<Option<u64>, ColdError> {
+        let state = self.streams.get(&stream).copied().unwrap_or_default();
+        if state.bytes == 0 {
+            return Ok(None);
+        }
+        // The chunk that the record is the last of.
+        let mut before = None;
+        let mut behind = None;
+        for (file, extent) in extents_of(&self.files, stream) {
+            let chunks = extent.chunks.get();
+            if extent.last_epoch.get() <= epoch {
+                before = chunks.checked_sub(1).map(|last| (file, extent, last)).or(before);
+                continue;
+            }
+            let is_before = |chunk: &Chunk| chunk.last_epoch <= epoch;
+            let number = file.find(&mut self.disk, extent, is_before)?;
+            before = number.checked_sub(1).map(|last| (file, extent, last)).or(before);
+            if number < chunks {
+                let chunk = file.chunk(&mut self.disk, extent, number)?;
+                file.load(&mut self.disk, stream, &chunk, &mut self.scratch)?;
+                let held = records(&self.scratch).filter_map(|(_, record)| record);
+                let last = held.take_while(|record| record.header.epoch.get() <= epoch).last();
+                behind = last.map(|record| record.end_offset());
+            }
+            break;
+        }
+        if let (None, Some((file, extent, last))) = (behind, before) {
+            behind = Some(file.chunk(&mut self.disk, extent, last)?.end);
+        }
+        Ok(Some(behind.filter(|end| *end > state.floor).unwrap_or(0)))
     }
 
     fn fill(
@@ -111,7 +150,7 @@ impl<D: ColdDisk> ColdStore<D> {
                         started = true;
                         let speaks = match from {
                             ColdFrom::Offset(asked) => asked.max(extent.from.get()).max(floor),
-                            ColdFrom::Time(_) | ColdFrom::LaterEpoch(_) => offset,
+                            ColdFrom::Time(_) | ColdFrom::BehindEpoch(_) => offset,
                         };
                         page.begin(stream, speaks);
                     }
@@ -131,7 +170,7 @@ impl<D: ColdDisk> ColdStore<D> {
                 started = true;
                 let asked = match from {
                     ColdFrom::Offset(asked) => asked,
-                    ColdFrom::Time(_) | ColdFrom::LaterEpoch(_) => extent.end.get(),
+                    ColdFrom::Time(_) | ColdFrom::BehindEpoch(_) => extent.end.get(),
                 };
                 page.begin(stream, asked.max(extent.from.get()).max(floor));
             }

@@ -122,12 +122,16 @@ impl World {
                 - self.random.below(2);
             let epoch = self.random.below(u64::from(self.epoch) + 1) as u32;
             let offset = found.get(number).map_or(0, |one| one.end() - self.random.below(2));
-            let questions: [(ColdFrom, Option<&Batch>); 3] = [
+            let behind = found.iter().rfind(|one| one.header.epoch.get() <= epoch);
+            let store = self.store.as_mut().expect("there between steps");
+            let answered = store.read(id, ColdFrom::BehindEpoch(epoch), &mut self.page);
+            let answered = answered.map_err(said("reading"))?.then_some(self.page.from());
+            let expected = (!found.is_empty()).then_some(behind.map_or(0, Batch::end));
+            if answered != expected {
+                return Err(format!("behind epoch {epoch} is {answered:?}, not {expected:?}"));
+            }
+            let questions: [(ColdFrom, Option<&Batch>); 2] = [
                 (ColdFrom::Time(time), found.iter().find(|one| one.header.time.get() >= time)),
-                (
-                    ColdFrom::LaterEpoch(epoch),
-                    found.iter().find(|one| one.header.epoch.get() > epoch),
-                ),
                 (ColdFrom::Offset(offset), found.iter().find(|one| one.end() > offset)),
             ];
             for (from, expected) in questions {
