@@ -9,8 +9,8 @@ use common::world::World;
 use common::{by_hand, cold, older, reboots};
 use mstream_pmem::planted::{Bug, plant};
 
-/// They take a log, cold segments and readers together: the simulator of the whole data path finds them.
-const ELSEWHERE: [Bug; 2] = [Bug::ColdContradicted, Bug::ColdEpochsForgotten];
+/// It takes a log and cold segments together: the simulator of the whole data path finds it.
+const ELSEWHERE: [Bug; 1] = [Bug::ColdContradicted];
 
 /// Seeds to try for each bug.
 const SEEDS: u64 = 80;

@@ -283,7 +283,8 @@ impl<P: Port> Publisher<P> {
                     "publisher {actor}/{life} diverged: {acknowledged} acknowledged, {stored} stored"
                 ));
                 self.over.get_or_insert(Over::Diverged);
-                diverged::said(format_args!("publisher {actor}/{life}"), history.losses(stream))
+                // What a publisher had stored is said apart from its messages, and can be lost alone.
+                diverged::said(format_args!("publisher {actor}/{life}"), history.losses)
             }
             Note::Delayed => Ok(()),
             Note::Wrong(event) => Err(told::wrong(format_args!("publisher {actor}/{life}"), event)),

@@ -17,9 +17,9 @@ pub(crate) fn seen(offset: u64, before: Option<Content>, now: Content) -> Check 
     Ok(())
 }
 
-/// A stream that lost nothing has not diverged.
+/// Where nothing was lost nothing has diverged.
 pub(crate) fn said(who: std::fmt::Arguments<'_>, losses: u32) -> Check {
-    ensure!(NAME, losses > 0, "{who} was told diverged, and its stream has lost nothing");
+    ensure!(NAME, losses > 0, "{who} was told diverged, and nothing was lost");
     Ok(())
 }
 

@@ -403,15 +403,18 @@ impl World {
     }
 }
 
-/// Marks batches all of whose keys newer ones have.
+/// Marks batches all of whose keys newer ones have, but the last one of each epoch.
 fn displace(stream: &mut Stream) {
     if !stream.keep.is_some_and(|keep| keep.newest_per_key) {
         return;
     }
     let Some((newest, older)) = stream.copied.split_last_mut() else { return };
     let mut newer: BTreeSet<&[u8]> = newest.keys.iter().map(Vec::as_slice).collect();
+    let mut epoch = newest.header.epoch.get();
     for batch in older.iter_mut().rev() {
-        batch.may_miss |= batch.keys.iter().all(|key| !key.is_empty() && newer.contains(&key[..]));
+        let last = std::mem::replace(&mut epoch, batch.header.epoch.get()) > epoch;
+        batch.may_miss |=
+            !last && batch.keys.iter().all(|key| !key.is_empty() && newer.contains(&key[..]));
         newer.extend(batch.keys.iter().map(Vec::as_slice));
     }
 }
