@@ -11,6 +11,7 @@ mod poll;
 mod poll_times;
 mod shard;
 mod status;
+mod write_rate;
 
 pub use cold::{
     ColdAnswer, ColdAsker, ColdFound, ColdLink, ColdQueues, ColdRequest, ColdStreams, ColdWatch,

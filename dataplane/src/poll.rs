@@ -17,6 +17,7 @@ use crate::planted::{Bug, planted};
 use crate::poll_times::PollTimes;
 use crate::shard::{Now, Shard};
 use crate::status::Status;
+use crate::write_rate::WriteRate;
 
 /// Commands that one poll takes at most.
 const COMMANDS_PER_POLL: usize = 64;
@@ -110,6 +111,7 @@ pub struct PollLoop<P: Port, R: Region, C: Clock> {
     sealed: Option<Arc<ArrayQueue<Sealed>>>,
     published_ns: u64,
     times: PollTimes,
+    rate: WriteRate,
     /// When the last poll began, if it carried messages.
     carried_ns: Option<u64>,
 }
@@ -141,6 +143,7 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
             sealed: None,
             published_ns: 0,
             times: PollTimes::default(),
+            rate: WriteRate::default(),
             carried_ns: None,
         };
         let now = this.clock.now();
@@ -266,7 +269,8 @@ impl<P: Port, R: Region, C: Clock> PollLoop<P, R, C> {
     /// Writes counters and positions where others read them.
     fn publish(&mut self, now: Now) {
         self.published_ns = now.mono_ns;
-        self.status.publish(&self.shard, &self.ports, &self.times);
+        self.rate.sample(now.mono_ns, self.shard.wal().written_bytes());
+        self.status.publish(&self.shard, &self.ports, &self.times, &self.rate);
     }
 }
 

@@ -10,13 +10,16 @@ use mstream_pmem::wal::Wal;
 
 use crate::poll_times::PollTimes;
 use crate::shard::{Counters, Shard, Unreadable};
+use crate::write_rate::WriteRate;
 
 /// Positions and gauges, in the order of [`Status::positions`].
-const POSITIONS: [&str; 15] = [
+const POSITIONS: [&str; 16] = [
     "appended_lsn",
     "committed_lsn",
     "slots_wanted",
     "slots_ready",
+    // For how long those last at the highest rate at which the log was written; 0: nothing was written yet.
+    "slots_ready_ms",
     // Segments whose records are not in the index but in footers, and bytes of these.
     "segments_in_footers",
     "footer_bytes",
@@ -124,6 +127,7 @@ impl Status {
         shard: &Shard<R, F>,
         ports: &[P],
         times: &PollTimes,
+        rate: &WriteRate,
     ) {
         let wal = shard.wal();
         self.log.publish(wal);
@@ -137,6 +141,7 @@ impl Status {
             shard.committed(),
             u64::from(wal.slots_wanted()),
             u64::from(wal.slots_ready()),
+            rate.lasts_ms(u64::from(wal.slots_ready()) * wal.region().slot_bytes()),
             u64::from(wal.segments_in_footers()),
             wal.footer_bytes(),
             shard.sessions() as u64,

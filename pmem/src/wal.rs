@@ -406,6 +406,11 @@ impl<R: Region> Wal<R> {
         self.tables.streams.iter().map(|stream| stream.id).filter(|id| *id != 0)
     }
 
+    /// Bytes written since the log was opened, headers and records that are written again among them.
+    pub fn written_bytes(&self) -> u64 {
+        self.written
+    }
+
     /// The region.
     pub fn region(&self) -> &R {
         &self.region

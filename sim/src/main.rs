@@ -1,5 +1,6 @@
 //! `mstream-sim`: plays worlds from seeds until a promise is broken.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,10 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many seeds, on all cores.
-    #[arg(long, conflicts_with = "minutes")]
+    #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// Plays seeds for so many minutes, on all cores.
-    #[arg(long)]
+    #[arg(long, value_parser = minutes)]
     minutes: Option<f64>,
     /// Steps with faults in each world.
     #[arg(long, default_value_t = 1_500)]
@@ -53,8 +54,22 @@ struct Args {
     shrink: bool,
     /// Plays with a bug planted in the code: its name, or all (debug builds with the feature planted; up to 2,000 seeds
     /// each unless --seeds says otherwise).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "minutes")]
     planted: Option<String>,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    let some = minutes > 0.0 && minutes <= 1e6;
+    some.then_some(minutes).ok_or_else(|| "more than 0, at most 1000000".to_string())
+}
+
+/// Writes to standard output. When nobody reads there any more that is the end.
+fn out(text: std::fmt::Arguments<'_>) {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_fmt(text).and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(1);
+    }
 }
 
 impl Args {
@@ -72,7 +87,7 @@ impl Args {
 
     fn seeds(&self) -> Seeds {
         match self.minutes {
-            Some(minutes) => Seeds::For(Duration::from_secs_f64(minutes.max(0.0) * 60.0)),
+            Some(minutes) => Seeds::For(Duration::from_secs_f64(minutes * 60.0)),
             None => Seeds::Count(self.seeds.unwrap_or(1)),
         }
     }
@@ -96,18 +111,17 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a program's output")]
 fn play(args: &Args) -> ExitCode {
     let (began, alone) = (Instant::now(), args.seeds.is_none() && args.minutes.is_none());
     let campaign = Campaign { first: args.first(), seeds: args.seeds(), jobs: args.jobs() };
     let each = |seed: u64, outcome: &Outcome| {
-        print!("{}", outcome.trace);
+        out(format_args!("{}", outcome.trace));
         if alone {
-            println!("seed {seed}: ok, {}", outcome.injected);
+            out(format_args!("seed {seed}: ok, {}\n", outcome.injected));
         }
     };
     let (totals, failure) = play_seeds(campaign, each);
-    println!("{}", summary(args, &totals, began.elapsed().as_secs_f64()));
+    out(format_args!("{}\n", summary(args, &totals, began.elapsed().as_secs_f64())));
     match failure {
         Some(failure) => report(failure, args.shrink, |wanted| run(wanted, Honest).err()),
         None => check_injected(args, &totals),
@@ -153,13 +167,12 @@ fn check_injected(args: &Args, totals: &Totals) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-#[expect(clippy::print_stdout, reason = "a program's output")]
 fn report(
     failure: Box<Failure>,
     shrinks: bool,
     play: impl FnMut(Run) -> Option<Box<Failure>>,
 ) -> ExitCode {
-    print!("{}", failure.trace);
+    out(format_args!("{}", failure.trace));
     eprintln!("{failure}");
     if shrinks {
         let less = shrink(failure, play);
@@ -169,7 +182,6 @@ fn report(
 }
 
 #[cfg(all(feature = "planted", debug_assertions))]
-#[expect(clippy::print_stdout, reason = "a program's output")]
 fn planted(name: &str, args: &Args) -> ExitCode {
     use mstream_sim::invariants;
     use mstream_sim::planted::{Bug, hunt};
@@ -196,17 +208,20 @@ fn planted(name: &str, args: &Args) -> ExitCode {
             Some(failure) => {
                 broken.push(failure.broken.invariant);
                 let count = failure.run.seed - args.seed + 1;
-                println!("{bug}: caught after {count} seeds: {}", failure.broken);
+                if args.trace {
+                    out(format_args!("{}", failure.trace));
+                }
+                out(format_args!("{bug}: caught after {count} seeds: {}\n", failure.broken));
                 if args.shrink {
                     Bug::plant(Some(bug));
                     let less = shrink(failure, |wanted| run(wanted, Honest).err());
                     Bug::plant(None);
-                    println!("{bug}: shorter: {less} --planted {bug}");
+                    out(format_args!("{bug}: shorter: {less} --planted {bug}\n"));
                 }
             }
             None => {
                 missed += 1;
-                println!("{bug}: NOT caught in {seeds} seeds");
+                out(format_args!("{bug}: NOT caught in {seeds} seeds\n"));
             }
         }
     }
@@ -214,7 +229,7 @@ fn planted(name: &str, args: &Args) -> ExitCode {
     let unbroken = invariants::ALL.iter().filter(|name| all && !broken.contains(name));
     for name in unbroken {
         missed += 1;
-        println!("{name}: broken by no planted bug");
+        out(format_args!("{name}: broken by no planted bug\n"));
     }
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -135,7 +135,9 @@ pub(super) fn problems(
     for (slot, state) in footers {
         if let FooterState::Wrong { at, what } = state {
             let file = footer_path(&log.dir, *slot).display().to_string();
-            let what = format!("the footer is wrong, and will be made again by a start: {what}");
+            let what = format!(
+                "the footer is wrong; a start makes it again, unless its segment is recycled soon: {what}"
+            );
             problems.push(Problem::of(file, *at, what));
         }
     }

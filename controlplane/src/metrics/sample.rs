@@ -254,6 +254,14 @@ pub(super) fn shortage_seconds(status: &v1::Status) -> Vec<Sample> {
     status.shards.iter().map(sample).collect()
 }
 
+pub(super) fn ready_seconds(status: &v1::Status) -> Vec<Sample> {
+    let sample = |shard: &v1::Shard| {
+        let value = Value::Seconds(find(&shard.positions, "slots_ready_ms")? as f64 / 1e3);
+        Some(Sample { labels: vec![shard.number.to_string()], value })
+    };
+    status.shards.iter().filter_map(sample).collect()
+}
+
 /// In seconds.
 pub(super) fn cold_lag(status: &v1::Status) -> Vec<Sample> {
     let sample = |shard: &v1::Shard| {

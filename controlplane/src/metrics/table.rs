@@ -201,6 +201,12 @@ pub const METRICS: &[Metric] = &[
         "Segments that are ready to be written to; at 0 publishers may have to wait.",
     ),
     node(
+        "mstream_shard_segments_ready_seconds",
+        SHARD,
+        sample::ready_seconds,
+        "For how long those last at the highest rate (over 100 ms) at which the log was written since the start; 0: nothing was written yet.",
+    ),
+    node(
         "mstream_shard_segments_faulty",
         &["shard", "condition"],
         sample::shortage,
