@@ -39,10 +39,13 @@ fn sorted(names: impl Iterator<Item = (&'static str, u64)>) -> Vec<&'static str>
 
 #[test]
 fn every_position_of_a_shard_is_a_metric() {
-    let known = known(|origin| match origin {
+    let mut known = known(|origin| match origin {
         Origin::Position(name) => Some(name),
         _ => None,
     });
+    // Told in seconds, as mstream_shard_segments_ready_seconds.
+    known.push("slots_ready_ms");
+    known.sort_unstable();
     let table = "controlplane/src/metrics/table.rs: METRICS";
     assert_eq!(sorted(Status::new(0).positions()), known, "shard's positions, {table}");
 }
