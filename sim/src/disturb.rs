@@ -187,6 +187,8 @@ impl<X: Parts> World<X> {
     fn jump_clock(&mut self) {
         let hour = 3_600_000_000_000_u64;
         let ns = self.chaos.within(0..=2 * hour) as i64 - hour as i64;
+        // A log of which a reboot may take anything tells its epochs apart by the wall clock, which is not set back then.
+        let ns = if self.is_process() { ns.abs() } else { ns };
         self.clock.jump(ns);
         self.injected.note(Kind::ClockJump, 1);
         self.trace.line(format_args!("the wall clock jumps by {ns}"));
