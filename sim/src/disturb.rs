@@ -44,7 +44,7 @@ impl<X: Parts> World<X> {
         }
     }
 
-    fn is_process(&self) -> bool {
+    pub(crate) fn is_process(&self) -> bool {
         self.server.config().level == Level::Process
     }
 
@@ -91,7 +91,12 @@ impl<X: Parts> World<X> {
 
     /// Ends the process or its start, which begins again after a while.
     pub(crate) fn stop(&mut self, end: End) {
-        let (down_ns, now) = (self.down_ns(), self.clock.clone().now());
+        let (mut down_ns, now) = (self.down_ns(), self.clock.clone().now());
+        if self.is_process() && end != End::Killed {
+            // As the wall clock tells its epochs apart, a reboot takes longer than all starts before it were ahead of that.
+            let ahead = u64::from(self.epoch + 2).saturating_sub(now.wall_ns / 1_000_000_000);
+            down_ns = down_ns.max(ahead * 1_000_000_000);
+        }
         let (chaos, catalogue) = (&mut self.chaos, &self.catalogue);
         let leaves = |region: &SimRegion| end.leaves(region, || chaos.next());
         self.server.stop(end, catalogue, now, leaves);

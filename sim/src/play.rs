@@ -129,6 +129,7 @@ impl<X: Parts> World<X> {
         self.catalogue.is_ready(None);
         if let (Some(shard), Some(region)) = (self.server.shard(), self.server.region()) {
             let epoch = shard.wal().epoch();
+            self.epoch = epoch;
             let lost = if loss { ", something may be lost" } else { "" };
             self.trace.line(format_args!("shard starts epoch {epoch}{lost}"));
             self.history.restarted(shard.wal(), loss)?;
@@ -227,6 +228,9 @@ impl<X: Parts> World<X> {
         for publisher in &mut self.publishers {
             publisher.pace.paused_until = 0;
             publisher.flush();
+        }
+        if self.is_process() && self.server.shard().is_none() {
+            self.advance(self.starts_ns.saturating_sub(self.clock.ns()));
         }
         self.starts_ns = 0;
         if self.server.shard().is_none() { self.start() } else { Ok(()) }

@@ -173,6 +173,8 @@ pub(crate) struct World<X: Parts> {
     pub(crate) catalogue: Catalogue,
     /// When a process that is down is started again.
     pub(crate) starts_ns: u64,
+    /// The epoch of the last start.
+    pub(crate) epoch: u32,
     /// The shard is not polled before this time.
     pub(crate) stalled_until: u64,
     /// No barrier completes before this time.
@@ -230,6 +232,7 @@ impl<X: Parts> World<X> {
             cold,
             catalogue: Catalogue::default(),
             starts_ns: 0,
+            epoch: 0,
             stalled_until: 0,
             hung_until: 0,
             unread_until: 0,
