@@ -312,8 +312,10 @@ impl<R: Region> Wal<R> {
         }
         let state = &mut self.tables.streams[slot.0 as usize];
         state.next_offset = end;
-        if state.entries.is_empty() {
-            state.earliest_offset = end;
+        match state.entries.is_empty() {
+            true => state.earliest_offset = end,
+            // The offsets between are passed over, as after a loss that was accepted.
+            false => self.older.jumps = true,
         }
         Ok(true)
     }
