@@ -86,6 +86,11 @@ impl Stream {
         log.resize(state.earliest_offset as usize, None);
         let (mut offset, mut hint) = (state.earliest_offset, 0);
         while offset < state.next_offset {
+            if let Some(to) = Found::passed_over(wal, slot, offset, hint) {
+                log.resize(to as usize, None);
+                offset = to;
+                continue;
+            }
             let found = Found::find(wal, slot, offset, hint)?;
             found.messages(offset, |offset, entry| {
                 log.push(Some(entry));
@@ -324,6 +329,11 @@ impl History {
             let end = if more { state.next_offset.min(known_end) } else { state.next_offset };
             let mut copies = known.copies.compare();
             while offset < end {
+                let lost = (self.losses > 0).then(|| Found::passed_over(wal, slot, offset, hint));
+                if let Some(to) = lost.flatten() {
+                    offset = to;
+                    continue;
+                }
                 let found = Found::find(wal, slot, offset, hint)?;
                 if !copies.has(&found.record) {
                     let same = |offset, entry| kept::same(id, offset, &entry, known.at(offset));

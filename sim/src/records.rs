@@ -43,6 +43,17 @@ impl<'a> Found<'a> {
         Ok(Found { stream, record, at, hint })
     }
 
+    /// Where a stream goes on behind an offset that it has no record of, if its log says that what stood there is lost.
+    pub(crate) fn passed_over<R: Region>(
+        wal: &Wal<R>,
+        slot: StreamSlot,
+        offset: u64,
+        hint: u64,
+    ) -> Option<u64> {
+        let hole = wal.hole(slot, offset, hint).filter(|(_, accepted)| *accepted);
+        hole.map(|(to, _)| to)
+    }
+
     pub(crate) fn first(&self) -> u64 {
         self.record.header.offset.get()
     }
