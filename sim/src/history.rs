@@ -70,6 +70,8 @@ struct Stream {
     deleted: bool,
     /// How often a reboot took something of it, or the whole log.
     losses: u32,
+    /// Where the log began with it after the last of them: what was below that may have been lost before it was copied.
+    began: u64,
     /// What it keeps in cold segments, if it is cold.
     keep: Option<Keep>,
 }
@@ -77,6 +79,13 @@ struct Stream {
 impl Stream {
     fn at(&self, offset: u64) -> Option<&Entry> {
         self.log.get(offset as usize)?.as_ref()
+    }
+
+    /// True unless cold segments are to have what stands there.
+    fn may_be_gone(&self, offset: u64) -> bool {
+        let newest = self.keep.is_some_and(|keep| keep.newest_per_key);
+        let displaced = |entry: &Entry| newest && self.newest.displaces(offset, &entry.content);
+        self.at(offset).is_none_or(displaced)
     }
 
     /// After a reboot: whatever is held was once stored there.
@@ -273,6 +282,7 @@ impl History {
             let state = wal.stream(slot);
             let end = state.next_offset;
             if loss {
+                known.began = state.earliest_offset;
                 known.waiting.clear();
                 known.learn_again(wal, slot)?;
             } else {
@@ -292,8 +302,11 @@ impl History {
     /// Learns again from the log who stored what. Once a reboot took something, what the log does not hold any more says
     /// nothing about how far its publishers got.
     fn count_again(&mut self, loss: bool) {
-        for known in &mut self.streams {
-            known.newest = Newest::of(&known.log);
+        // What was lost may have displaced what is held.
+        if self.losses == 0 {
+            for known in &mut self.streams {
+                known.newest = Newest::of(&known.log);
+            }
         }
         self.last.clear();
         for known in self.publishers.values_mut() {
@@ -407,9 +420,6 @@ impl History {
             let next = wal.stream_by_id(id.into()).map_or(0, |state| state.next_offset);
             compacted::within(id, end, next)?;
         }
-        if self.losses > 0 {
-            return Ok(());
-        }
         let mut page = ColdPage::new(1 << 16);
         for (id, known) in (1..).zip(&self.streams) {
             let Some(slot) = wal.stream_slot(u64::from(id)).filter(|_| !known.deleted) else {
@@ -420,16 +430,19 @@ impl History {
             if known.keep.is_none() || hot == 0 {
                 continue;
             }
-            compacted::reaches(id, end, hot)?;
+            // Passed over may be what was lost, and what a message displaced that was lost itself.
+            let passed_over =
+                |from: u64, to| (from.max(known.began)..to).all(|gone| known.may_be_gone(gone));
+            if self.losses == 0 || !passed_over(end, hot) {
+                compacted::reaches(id, end, hot)?;
+            }
             let mut next = 0;
             while next < end {
                 let read = store.read(id.into(), ColdFrom::Offset(next), &mut page);
-                compacted::readable(
-                    id,
-                    next,
-                    read.is_ok_and(|found| found && page.from() <= next),
-                )?;
-                let mut at = next;
+                let from = page.from();
+                let is_held = from <= next || self.losses > 0 && passed_over(next, from);
+                compacted::readable(id, next, read.is_ok_and(|found| found && is_held))?;
+                let mut at = next.max(from);
                 for record in page.records() {
                     let first = record.header.offset.get();
                     if at < first {
@@ -444,7 +457,11 @@ impl History {
                                 "cold stream {id} offset {offset}"
                             ))
                         })?;
-                        kept::same(id, offset, &Entry { content, publisher }, known.at(offset))?;
+                        let entry = Entry { content, publisher };
+                        // Of what a reboot took the log may know no more than the offset.
+                        if self.losses == 0 || known.at(offset).is_some() {
+                            kept::same(id, offset, &entry, known.at(offset))?;
+                        }
                     }
                     at = record.end_offset();
                 }

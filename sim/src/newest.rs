@@ -19,9 +19,10 @@ impl Newest {
         newest
     }
 
-    /// A message was stored; none behind it was before.
+    /// A message was stored.
     pub(crate) fn stored(&mut self, offset: u64, content: &Content) {
-        self.0[content.key_number()] = offset + 1;
+        let newest = &mut self.0[content.key_number()];
+        *newest = (offset + 1).max(*newest);
     }
 
     /// True when a newer message has its key; none is newer without one.
