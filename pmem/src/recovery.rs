@@ -14,7 +14,7 @@ use crate::scan::{read_header, wipe_order, written_copy};
 use crate::sealed::SegmentGap;
 use crate::slots::Slots;
 use crate::survey::{Expected, Found, Survey};
-use crate::tables::Life;
+use crate::tables::{Life, StreamSlot};
 use crate::wal::{LogNames, RecordAt, Segment, TableFull, Wal, WalConfig};
 
 /// Why a log was not opened. Nothing was changed.
@@ -359,17 +359,25 @@ impl<R: Region> Wal<R> {
 
     /// The offsets of a record's stream that should stand before it and do not.
     fn missing_before(&self, header: &RecordHeader, whole: bool) -> Option<Missing> {
-        let states = header.kind == Kind::StreamState as u8 && header.publisher.get() == 0;
-        if header.kind != Kind::Data as u8 && !states {
+        if header.kind != Kind::Data as u8 && header.kind != Kind::StreamState as u8 {
             return None;
         }
         let (stream, to) = (header.stream.get(), header.offset.get());
         let from = match self.tables.stream_slot(stream) {
-            Some(slot) => self.tables.streams[slot.0 as usize].next_offset,
+            Some(slot) if whole || self.is_told(slot) => self.stream(slot).next_offset,
             None if whole => 0,
-            None => return None,
+            _ => return None,
         };
         (from < to).then_some(Missing { stream, from, to })
+    }
+
+    /// True unless all that was found of a stream is how far publishers got in it.
+    fn is_told(&self, stream: StreamSlot) -> bool {
+        let newest = self.tables.streams[stream.0 as usize].newest;
+        let newest = newest.and_then(|at| self.record(at));
+        newest.is_some_and(|record| {
+            record.header.kind == Kind::Data as u8 || record.header.publisher.get() == 0
+        })
     }
 
     fn apply_record(&mut self, header: &RecordHeader, at: RecordAt) -> Result<(), TableFull> {
@@ -394,19 +402,22 @@ impl<R: Region> Wal<R> {
             }
             Some(Kind::StreamState) => {
                 let slot = self.tables.open_stream(header.stream.get())?;
+                let offset = header.offset.get();
                 let state = &mut self.tables.streams[slot.0 as usize];
-                if publisher != 0 {
-                    let offset = header.offset.get();
-                    return self.apply_publication(header, slot, header.sequence.get(), offset, at);
+                // What a publisher stored lies below the stream's end, also where a loss took what said that.
+                if publisher == 0 || offset > state.next_offset {
+                    match state.entries.is_empty() {
+                        true => state.earliest_offset = offset,
+                        false => self.older.jumps |= offset > state.next_offset,
+                    }
+                    state.next_offset = state.next_offset.max(offset);
                 }
-                if state.entries.is_empty() {
-                    state.earliest_offset = header.offset.get();
+                if publisher == 0 {
+                    state.newest = Some(at);
+                    return Ok(());
                 }
-                self.older.jumps |=
-                    !state.entries.is_empty() && header.offset.get() > state.next_offset;
-                state.next_offset = state.next_offset.max(header.offset.get());
-                state.newest = Some(at);
-                Ok(())
+                state.newest = state.newest.or(Some(at));
+                self.apply_publication(header, slot, header.sequence.get(), offset, at)
             }
             Some(Kind::PublisherState) => {
                 self.tables.room_for_life(publisher)?;
@@ -427,7 +438,7 @@ impl<R: Region> Wal<R> {
     fn apply_publication(
         &mut self,
         header: &RecordHeader,
-        stream: crate::tables::StreamSlot,
+        stream: StreamSlot,
         sequence: u64,
         offset: u64,
         at: RecordAt,

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Random, append_one, config};
-use mstream_pmem::region::Region;
+use mstream_pmem::format::{Kind, LINE, RECORD_HEADER_BYTES, RecordHeader};
+use mstream_pmem::region::{Level, Region};
 use mstream_pmem::sim::SimRegion;
 use mstream_pmem::wal::{AppendError, TableLimits, Wal, WalConfig};
 
@@ -171,6 +172,53 @@ fn a_stream_goes_on_behind_what_is_held_of_it_elsewhere() {
     let full = wal.go_on_behind(3, 7).and_then(|_| wal.go_on_behind(4, 7));
     assert!(matches!(full, Err(AppendError::TableFull(full)) if full.table == "streams"));
     assert!(wal.stream_slot(4).is_none());
+}
+
+/// A reboot of a `process` log takes what was said again of a stream's end, and not what of a publisher in it.
+#[test]
+fn what_a_publisher_stored_lies_below_the_end_of_its_stream() {
+    let tables = TABLES;
+    let region = SimRegion::new(SLOTS, SEGMENT, 0).with_level(Level::Process);
+    let mut wal = Wal::open(region, &all(), settings(tables)).expect("a new log").0;
+    for n in 0..20 {
+        assert_eq!(append(&mut wal, 2, 71, 100), Ok(n));
+    }
+    while wal.stream_by_id(2).is_some_and(|state| state.earliest_offset < 20) {
+        append(&mut wal, 1, 70, 100).expect("room");
+    }
+    // Until nothing is left of its records.
+    let ready = wal.slots_ready();
+    while wal.slots_ready() <= ready {
+        wal.barrier();
+        wal.persisted();
+        wal.housekeep(4);
+    }
+    let mut region = wal.into_region().after_kill();
+    let ends = |at: &u64| {
+        let room = RECORD_HEADER_BYTES.min((SEGMENT - at % SEGMENT) as usize);
+        RecordHeader::read(region.bytes(*at, room)).is_some_and(|record| {
+            (record.kind, record.stream.get(), record.publisher.get())
+                == (Kind::StreamState as u8, 2, 0)
+        })
+    };
+    let end = (0..u64::from(SLOTS) * SEGMENT).step_by(LINE as usize).find(ends).expect("said");
+    region.damage(end, &vec![0; (SEGMENT - end % SEGMENT) as usize]);
+    let rebooted = WalConfig { boot_id: [8; 16], ..settings(tables) };
+    let (mut wal, report) = Wal::open(region, &all(), rebooted).expect("a prefix");
+    assert!(report.possible_loss);
+    let state = wal.stream_by_id(2).expect("a publisher stored in it");
+    assert_eq!((state.earliest_offset, state.next_offset), (20, 20));
+    assert_eq!(append(&mut wal, 2, 71, 100), Ok(20));
+    // Around the log many times: it is said again.
+    for _ in 0..20_000 {
+        append(&mut wal, 1, 72, 100).expect("room");
+    }
+    let mut wal = Wal::open(wal.into_region().after_kill(), &all(), rebooted).expect("sound").0;
+    let stream = wal.open_stream(2).expect("known");
+    let publication = wal.open_publication(71, stream).expect("known");
+    let publication = wal.publication(publication);
+    assert_eq!((publication.sequence, publication.offset), (21, 21));
+    assert_eq!(wal.stream(stream).next_offset, 21);
 }
 
 /// Far more streams than the arena has leaves for: data is refused and recycling makes room, for good.

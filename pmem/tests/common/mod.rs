@@ -22,9 +22,11 @@ use mstream_pmem::region::Region;
 use mstream_pmem::staged::default_window_bytes;
 use mstream_pmem::wal::{AppendData, AppendError, TableLimits, Wal, WalConfig};
 
-pub const TABLES: TableLimits = TableLimits { streams: 3, publications: 6, publishers: 3 };
+pub const TABLES: TableLimits = TableLimits { streams: 3, publications: 9, publishers: 3 };
 pub const STREAMS: [u64; 3] = [11, 12, 13];
 pub const PUBLISHERS: [u64; 2] = [21, 22];
+/// Those, and an anonymous one: of it nothing is said again.
+pub const WRITERS: [u64; 3] = [21, 22, 1 << 63 | 23];
 
 pub fn config(time_ns: u64) -> WalConfig {
     WalConfig {
@@ -160,7 +162,7 @@ impl History {
         random: &mut Random,
         block: Vec<u8>,
     ) -> Result<u64, AppendError> {
-        let mut ids = (STREAMS[random.below(3) as usize], PUBLISHERS[random.below(2) as usize]);
+        let mut ids = (STREAMS[random.below(3) as usize], WRITERS[random.below(3) as usize]);
         if let Some(favourite) = self.favourite
             && random.below(64) != 0
         {

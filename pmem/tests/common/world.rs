@@ -6,7 +6,7 @@ use mstream_pmem::wal::Wal;
 
 use super::oracle::{Known, check, check_crashes_in_recovery, least, recover};
 use super::watch::{Seen, Watch};
-use super::{History, PUBLISHERS, Random, STREAMS, config, damage};
+use super::{History, Random, STREAMS, WRITERS, config, damage};
 
 /// How much was looked at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,7 +80,7 @@ impl World {
                 .map_err(|what| format!("life {life}, at its start: {what}"))?;
             acknowledged = acknowledged.max(wal.persisted());
             history.favourite = (random.below(2) == 0)
-                .then(|| (STREAMS[random.below(3) as usize], PUBLISHERS[random.below(2) as usize]));
+                .then(|| (STREAMS[random.below(3) as usize], WRITERS[random.below(3) as usize]));
             let mut ended = None;
             for action in 0..random.below(self.actions) {
                 let known = acknowledged;
