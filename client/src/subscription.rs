@@ -62,6 +62,10 @@ pub(crate) struct Subscription {
     handle: u32,
     /// What the shard still holds under an earlier request, to be given up with the next one.
     leaving: Option<u32>,
+    /// Requests that it moved on from before they were answered: the shard may hold something under each.
+    unheard: Vec<u32>,
+    /// True once the shard said that it has no room for the current request.
+    no_room: bool,
     /// The next offset, the log and the epoch it comes from, once known.
     position: Option<Position>,
     limit: u64,
@@ -93,6 +97,8 @@ impl Subscription {
             stopped: false,
             handle: 0,
             leaving: None,
+            unheard: Vec::new(),
+            no_room: false,
             position: None,
             limit: 0,
             owes_credit: false,
@@ -109,6 +115,8 @@ impl Subscription {
     pub(crate) fn seek(&mut self, request: u32, from: From) {
         if self.answered {
             self.leaving = Some(self.handle);
+        } else if self.is_asking() && self.ask.has_fired() {
+            self.unheard.push(self.request);
         }
         self.request = request;
         self.from = from;
@@ -125,11 +133,13 @@ impl Subscription {
     /// The session ended, and with it what the shard held.
     pub(crate) fn on_lost(&mut self) {
         self.leaving = None;
+        self.unheard.clear();
         self.ask_again();
     }
 
     fn ask_again(&mut self) {
         self.answered = false;
+        self.no_room = false;
         self.owes_credit = false;
         self.gap_at = None;
         self.ask.reset();
@@ -197,16 +207,21 @@ impl Subscription {
             (None, From::Offset(offset)) => (2, offset, [0; 16], 0),
             (None, From::Time(time)) => (3, time, [0; 16], 0),
         };
+        // Where there is no room, what is held under an earlier request may be what takes it: the answer tells its handle,
+        // and the client gives that up.
+        let next = self.unheard.len().min(1);
+        self.unheard.rotate_left(next);
+        let earlier = self.unheard.first().filter(|_| self.no_room);
         let (stream, name) = self.stream.asked(self.known);
         let header = session.next_header();
         link.send(&header, |writer| {
             if let Some(handle) = self.leaving {
                 writer.unsubscribe(&Unsubscribe { head: Unsubscribe::HEAD, handle: handle.into() });
             }
-            writer.subscribe(
-                &SubscribeHeader {
+            for request in std::iter::once(&self.request).chain(earlier) {
+                let header = SubscribeHeader {
                     head: SubscribeHeader::HEAD,
-                    request: self.request.into(),
+                    request: (*request).into(),
                     stream: stream.into(),
                     from: from.into(),
                     credit: self.window.into(),
@@ -216,9 +231,9 @@ impl Subscription {
                     reserved: 0,
                     name_length: 0.into(),
                     reserved2: 0.into(),
-                },
-                name,
-            );
+                };
+                writer.subscribe(&header, name);
+            }
         });
         session.asked(now_ns);
     }
@@ -242,6 +257,7 @@ impl Subscription {
             Some(Code::Ok) => {}
             // A full table may get room: the question is repeated.
             Some(code @ Code::LimitReached) => {
+                self.no_room = true;
                 return on(Event::Delayed { session: SessionId(self.session), code });
             }
             // The answer to an earlier question, which came late to the shard: it is asked again.
@@ -262,6 +278,7 @@ impl Subscription {
         }
         let first = !self.answered;
         self.answered = true;
+        self.unheard.clear();
         let stream = answer.stream.get();
         self.known = Some(stream);
         self.limit = answer.limit.get();

@@ -4,6 +4,7 @@ mod common;
 
 use common::{MS, PUBLISHER, Seen, User, World, publisher, subscriber};
 use mstream_client::{From, Identity, Lost, SessionConfig, Stop};
+use mstream_dataplane::Limits;
 use mstream_nic::Port;
 use mstream_nic::sim::{Faults, SimPort};
 
@@ -93,6 +94,32 @@ fn a_seek_is_not_answered_by_what_was_asked_before() {
     }
     world.run(500 * MS, &mut [&mut reader]);
     assert_eq!(world.shard().handles().1, 1, "the shard holds subscriptions that nobody means");
+}
+
+#[test]
+fn what_a_lost_answer_leaves_in_a_full_table_is_given_up() {
+    let limits = Limits { sessions: 8, publications: 8, subscriptions: 1, ..Limits::default() };
+    let mut world = World::with(limits);
+    let (mut user, publication) = publisher(&mut world, 1, NAMED);
+    for offset in 0..60u64 {
+        user.send(publication, &offset.to_le_bytes());
+        world.run(10_000, &mut [&mut user]);
+    }
+    world.run_until(&mut user, |user| user.acknowledged() == 60);
+    let (mut reader, subscription) = subscriber(&mut world, 2, From::Offset(50), 4);
+    world.run_until(&mut reader, |user| user.messages().len() == 10);
+    // The shard holds what is asked for, and the reader moves on from each before it hears that.
+    world.net.cut(world.shard_end, reader.end, true);
+    for from in [10, 20, 30] {
+        reader.client.seek(subscription, From::Offset(from));
+        world.run(60 * MS, &mut [&mut reader]);
+    }
+    world.net.cut(world.shard_end, reader.end, false);
+    reader.seen.clear();
+    reader.client.seek(subscription, From::Offset(40));
+    world.run_until(&mut reader, |user| user.messages().len() == 20);
+    assert_eq!(reader.messages(), offsets(40, 60));
+    assert_eq!(world.shard().handles().1, 1);
 }
 
 #[test]

@@ -224,9 +224,10 @@ impl<X: Parts> Server<X> {
         let publications = with(clients.0);
         // An older life is told that it is fenced only where there would be room for it.
         let sessions = with(clients.0 + clients.1 + 1);
+        let subscriptions = with(clients.1);
         if random.one_in(4) {
             let limits = self.config.limits;
-            self.config.limits = Limits { sessions, publications, ..limits };
+            self.config.limits = Limits { sessions, publications, subscriptions, ..limits };
         }
     }
 
