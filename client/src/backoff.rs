@@ -26,11 +26,6 @@ impl Backoff {
         true
     }
 
-    /// True once it fired since it was reset.
-    pub(crate) fn has_fired(&self) -> bool {
-        self.interval_ns != self.first_ns
-    }
-
     /// True once the interval is the longest.
     pub(crate) fn is_slow(&self) -> bool {
         self.interval_ns == self.longest_ns

@@ -345,13 +345,16 @@ impl<P: Port> Client<P> {
                     let request = answer.request.get();
                     let known = subscriptions.find(|s| s.request == request);
                     let deleted = answer.code.get() == Code::UnknownStream as u16;
-                    if let Some(subscription) = known {
+                    let handle = answer.handle.get();
+                    if session.gave_up(handle) {
+                        stray = Some(handle);
+                    } else if let Some(subscription) = known {
                         subscription.on_subscribed(session, answer, on);
-                        if deleted && answer.handle.get() != NO_HANDLE {
-                            stray = Some(answer.handle.get());
+                        if deleted && handle != NO_HANDLE {
+                            stray = Some(handle);
                         }
-                    } else if answer.handle.get() != NO_HANDLE {
-                        stray = Some(answer.handle.get());
+                    } else if handle != NO_HANDLE {
+                        stray = Some(handle);
                     }
                 }
                 Wire::Skip(skip) => {
@@ -378,10 +381,11 @@ impl<P: Port> Client<P> {
         self.subscriptions.iter().any(|s| s.session == session && s.is_asking())
     }
 
-    /// Ends what the shard holds and no subscription means any more: one that moved elsewhere while
-    /// the answer was under way.
+    /// Ends what the shard holds and no subscription means any more: one that moved elsewhere while the answer was under
+    /// way, or was asked for again by a datagram that came late.
     #[cold]
     fn give_up(&mut self, index: usize, handle: u32) {
+        self.sessions[index].give_up(handle);
         let header = self.sessions[index].next_header();
         self.link.send(&header, |writer| {
             writer.unsubscribe(&Unsubscribe { head: Unsubscribe::HEAD, handle: handle.into() });

@@ -25,6 +25,8 @@ const REPEAT_NS: u64 = 100_000_000;
 const UNANSWERED: u32 = 8;
 /// Set-up is tried again after this long at first, and at most after the second.
 const RETRY_NS: (u64, u64) = (100_000_000, 2_000_000_000);
+/// Handles that were given up, and that late answers are not believed about.
+const GIVEN_UP: usize = 8;
 /// Flag bit of a beat that asks for an answer.
 const ASKS: u8 = 1;
 
@@ -98,6 +100,8 @@ pub(crate) struct Session {
     slot: u32,
     token: u64,
     packet_number: u64,
+    /// The handles given up last, the newest first: a late answer may still name them.
+    given_up: [u32; GIVEN_UP],
     pub(crate) epoch: u32,
     pub(crate) publisher: u64,
     pub(crate) incarnation: u64,
@@ -132,6 +136,7 @@ impl Session {
             slot: NO_SLOT,
             token: 0,
             packet_number: 0,
+            given_up: [NO_HANDLE; GIVEN_UP],
             epoch: 0,
             publisher: 0,
             incarnation: 0,
@@ -169,6 +174,7 @@ impl Session {
         self.stage = Stage::Hello;
         self.retry.reset();
         (self.slot, self.token, self.packet_number) = (NO_SLOT, 0, 0);
+        self.given_up = [NO_HANDLE; GIVEN_UP];
         (self.asked_ns, self.unanswered) = (None, 0);
     }
 
@@ -206,6 +212,19 @@ impl Session {
     pub(crate) fn heard(&mut self, epoch: u32) {
         (self.asked_ns, self.unanswered) = (None, 0);
         self.epoch = epoch;
+    }
+
+    /// A handle is given up.
+    pub(crate) fn give_up(&mut self, handle: u32) {
+        if !self.gave_up(handle) {
+            self.given_up.rotate_right(1);
+            self.given_up[0] = handle;
+        }
+    }
+
+    /// True of a handle that was given up a short while ago.
+    pub(crate) fn gave_up(&self, handle: u32) -> bool {
+        handle != NO_HANDLE && self.given_up.contains(&handle)
     }
 
     /// Something was sent that wants an answer: beats come close again.

@@ -62,8 +62,6 @@ pub(crate) struct Subscription {
     handle: u32,
     /// What the shard still holds under an earlier request, to be given up with the next one.
     leaving: Option<u32>,
-    /// Requests that it moved on from before they were answered: the shard may hold something under each.
-    unheard: Vec<u32>,
     /// True once the shard said that it has no room for the current request.
     no_room: bool,
     /// The next offset, the log and the epoch it comes from, once known.
@@ -97,7 +95,6 @@ impl Subscription {
             stopped: false,
             handle: 0,
             leaving: None,
-            unheard: Vec::new(),
             no_room: false,
             position: None,
             limit: 0,
@@ -115,8 +112,6 @@ impl Subscription {
     pub(crate) fn seek(&mut self, request: u32, from: From) {
         if self.answered {
             self.leaving = Some(self.handle);
-        } else if self.is_asking() && self.ask.has_fired() {
-            self.unheard.push(self.request);
         }
         self.request = request;
         self.from = from;
@@ -133,7 +128,6 @@ impl Subscription {
     /// The session ended, and with it what the shard held.
     pub(crate) fn on_lost(&mut self) {
         self.leaving = None;
-        self.unheard.clear();
         self.ask_again();
     }
 
@@ -150,9 +144,10 @@ impl Subscription {
         self.answered && self.handle == handle
     }
 
-    /// True while it is not known which handle the shard gave it.
+    /// True while the shard may have given it a handle that is not known yet. Where there was no room for it, what others
+    /// leave behind has to go.
     pub(crate) fn is_asking(&self) -> bool {
-        !self.answered && !self.stopped
+        !self.answered && !self.stopped && !self.no_room
     }
 
     pub(crate) fn position(&self) -> Option<Position> {
@@ -207,21 +202,16 @@ impl Subscription {
             (None, From::Offset(offset)) => (2, offset, [0; 16], 0),
             (None, From::Time(time)) => (3, time, [0; 16], 0),
         };
-        // Where there is no room, what is held under an earlier request may be what takes it: the answer tells its handle,
-        // and the client gives that up.
-        let next = self.unheard.len().min(1);
-        self.unheard.rotate_left(next);
-        let earlier = self.unheard.first().filter(|_| self.no_room);
         let (stream, name) = self.stream.asked(self.known);
         let header = session.next_header();
         link.send(&header, |writer| {
             if let Some(handle) = self.leaving {
                 writer.unsubscribe(&Unsubscribe { head: Unsubscribe::HEAD, handle: handle.into() });
             }
-            for request in std::iter::once(&self.request).chain(earlier) {
-                let header = SubscribeHeader {
+            writer.subscribe(
+                &SubscribeHeader {
                     head: SubscribeHeader::HEAD,
-                    request: (*request).into(),
+                    request: self.request.into(),
                     stream: stream.into(),
                     from: from.into(),
                     credit: self.window.into(),
@@ -231,9 +221,9 @@ impl Subscription {
                     reserved: 0,
                     name_length: 0.into(),
                     reserved2: 0.into(),
-                };
-                writer.subscribe(&header, name);
-            }
+                },
+                name,
+            );
         });
         session.asked(now_ns);
     }
@@ -278,7 +268,6 @@ impl Subscription {
         }
         let first = !self.answered;
         self.answered = true;
-        self.unheard.clear();
         let stream = answer.stream.get();
         self.known = Some(stream);
         self.limit = answer.limit.get();
