@@ -44,6 +44,8 @@ mstream_planted::bugs! {
     ColdRangesUntold,
     /// A sealed segment is given back without having been copied.
     GivenBackUncopied,
+    /// A stream keeps 1 KiB less than its rules say.
+    RetentionTooTight,
     /// Why a subscription stopped is said once.
     StopNotRepeated,
     /// Subscriptions are not told what they were sent.

@@ -58,6 +58,10 @@ mstream_planted::bugs! {
     WipedTogether,
     /// A wiped header is not written back.
     WipeNotFlushed,
+    /// A segment is recycled while one more is free than need be.
+    RecycledTooEarly,
+    /// A start forgets the first record that it finds of a stream.
+    StartForgetsFirst,
     /// A recycled segment's stream offsets are not written again.
     StreamNotRestated,
     /// A recycled segment's publisher sequences are not written again.

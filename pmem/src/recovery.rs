@@ -224,6 +224,9 @@ impl<R: Region> Wal<R> {
         if wal.ready.is_empty() {
             return Err(RecoveryError::NoFreeSegment { slots: wal.slots_made });
         }
+        if planted(Bug::StartForgetsFirst) {
+            (0..wal.tables.streams.len() as u32).for_each(|slot| wal.drop_oldest(StreamSlot(slot)));
+        }
         let reason = crate::format::OPENED_AT_START;
         wal.settle(slots)
             .and_then(|()| wal.begin_epoch(reason))

@@ -135,7 +135,7 @@ impl<R: Region> Wal<R> {
 
     /// Free slots below which the oldest segment is recycled.
     fn slots_kept_ready(&self) -> u32 {
-        self.config.ready_segments + self.reserve
+        self.config.ready_segments + self.reserve + u32::from(planted(Bug::RecycledTooEarly))
     }
 
     /// True when each segment that is begun makes the oldest one go, now or with the next.

@@ -9,8 +9,9 @@ use common::world::World;
 use common::{by_hand, cold, older, reboots};
 use mstream_pmem::planted::{Bug, plant};
 
-/// It takes a log and cold segments together: the simulator of the whole data path finds it.
-const ELSEWHERE: [Bug; 1] = [Bug::ColdContradicted];
+/// What the simulator of the whole data path finds: it takes a log and cold segments together, or to know what a log is to
+/// hold, and not only whether what it holds is right.
+const ELSEWHERE: [Bug; 3] = [Bug::ColdContradicted, Bug::RecycledTooEarly, Bug::StartForgetsFirst];
 
 /// Seeds to try for each bug.
 const SEEDS: u64 = 80;

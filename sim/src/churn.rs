@@ -192,6 +192,7 @@ impl<X: Parts> World<X> {
             let keep = draw_keep(&mut self.cold);
             let id = self.history.create(keep);
             let entry = self.catalogue.create(id, keep, &mut self.chaos);
+            self.history.limit(id, entry.rules.retention_bytes);
             self.trace.line(format_args!("stream {id} is created"));
             self.server.command(Command::CreateStream { request: id.into(), entry });
         }

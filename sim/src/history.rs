@@ -16,6 +16,7 @@ use crate::invariants::{
 };
 use crate::newest::Newest;
 use crate::records::{Copies, Found};
+use crate::sizes::{Room, Sizes};
 
 /// A message in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,8 @@ struct Stream {
     began: u64,
     /// What it keeps in cold segments, if it is cold.
     keep: Option<Keep>,
+    /// What it keeps in the log.
+    sizes: Sizes,
 }
 
 impl Stream {
@@ -161,6 +164,8 @@ pub(crate) struct History {
     log_id: [u8; 16],
     /// Number of the level that the region promises.
     pub(crate) level: u8,
+    /// The log's segments.
+    pub(crate) room: Room,
 }
 
 impl History {
@@ -168,6 +173,11 @@ impl History {
     pub(crate) fn create(&mut self, keep: Option<Keep>) -> u32 {
         self.streams.push(Stream { keep, ..Stream::default() });
         self.streams.len() as u32
+    }
+
+    /// A stream keeps no more than so many bytes in the log.
+    pub(crate) fn limit(&mut self, id: u32, retention_bytes: u64) {
+        self.stream(id).sizes.retention_bytes = retention_bytes;
     }
 
     /// A stream is deleted: nothing that was promised of it must be kept any more.
@@ -200,13 +210,14 @@ impl History {
         committed: u64,
         region: &SimRegion,
     ) -> Check {
+        let free = wal.slots_ready();
         for id in 1..=self.streams.len() as u32 {
             // A stream that was not created yet, or was given up.
             let Some(slot) = wal.stream_slot(id.into()) else { continue };
             let state = wal.stream(slot);
-            let known = self.stream(id);
+            let known = &mut self.streams[id as usize - 1];
             kept::earliest(id, state.earliest_offset, known.earliest)?;
-            known.earliest = state.earliest_offset;
+            let before = std::mem::replace(&mut known.earliest, state.earliest_offset);
             let mut next = known.log.len() as u64;
             while next < state.next_offset {
                 let hint = self.stream(id).hint;
@@ -216,11 +227,15 @@ impl History {
                 let known = self.stream(id);
                 if found.first() == next {
                     known.copies.keep(&found.record);
+                    known.sizes.stored(&found.record);
                 }
                 (next, known.hint) = (found.record.end_offset(), found.hint);
                 known.waiting.push_back(Waiting::of(&found));
             }
-            let known = self.stream(id);
+            let known = &mut self.streams[id as usize - 1];
+            if before < known.earliest && !known.sizes.let_go(known.earliest) {
+                self.room.recycled(id, free, (before, known.earliest))?;
+            }
             known.copies.drop_before(known.earliest);
             while let Some(record) = known.waiting.front().filter(|record| record.lsn < committed) {
                 durable::committed(region, record.lsn, record.at, record.bytes)?;
@@ -228,6 +243,7 @@ impl History {
                 known.waiting.pop_front();
             }
         }
+        self.room.looked(free);
         Ok(())
     }
 
@@ -272,7 +288,7 @@ impl History {
             self.holds(wal, true)?;
         }
         for id in 1..=self.streams.len() as u32 {
-            let known = self.stream(id);
+            let known = &mut self.streams[id as usize - 1];
             known.hint = 0;
             known.losses += u32::from(loss && another);
             let Some(slot) = wal.stream_slot(id.into()) else {
@@ -289,7 +305,13 @@ impl History {
                 known.waiting.retain(|record| record.end <= end);
                 known.log.truncate(end as usize);
                 known.copies.truncate(end);
+                // A shard that is made lets go of what its streams' rules say.
+                if !known.sizes.let_go(state.earliest_offset) {
+                    let gone = (known.earliest, state.earliest_offset);
+                    self.room.recycled(id, wal.slots_ready(), gone)?;
+                }
             }
+            known.sizes.found(wal, slot)?;
             // What was dropped by a stream's rules because of a tail that was lost is held again.
             known.earliest = state.earliest_offset;
             // What was looked at after a poll may have been committed after the moment in it at which the process ended.

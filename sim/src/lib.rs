@@ -28,6 +28,7 @@ mod random;
 mod records;
 mod server;
 mod shrink;
+mod sizes;
 mod subscriber;
 mod tempo;
 mod trace;

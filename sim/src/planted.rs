@@ -20,7 +20,7 @@ pub enum Bug {
 }
 
 /// Bugs of the log that need no more than what a world does; its other ones are for the persistence model's own tests.
-const LOG: [pmem::Bug; 22] = [
+const LOG: [pmem::Bug; 24] = [
     pmem::Bug::AckBeforeFence,
     pmem::Bug::NoFence,
     pmem::Bug::BarrierOffByOne,
@@ -35,6 +35,8 @@ const LOG: [pmem::Bug; 22] = [
     pmem::Bug::EpochNotIncreased,
     pmem::Bug::WipeBeforeFence,
     pmem::Bug::WipeNotFlushed,
+    pmem::Bug::RecycledTooEarly,
+    pmem::Bug::StartForgetsFirst,
     pmem::Bug::StreamNotRestated,
     pmem::Bug::SequenceNotRestated,
     pmem::Bug::LifeNotRestated,

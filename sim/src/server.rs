@@ -40,6 +40,14 @@ const LEAST_RECORD: u64 = 128;
 pub(crate) const SESSION_TIMEOUT_MS: u32 = 3_000;
 /// Publishers that may ever have a name.
 const MOST_PUBLISHERS: u16 = 8;
+/// What the log's tables hold.
+const TABLES: TableLimits = TableLimits {
+    streams: MOST_STREAMS + 1,
+    publications: 128,
+    publishers: MOST_PUBLISHERS as usize,
+};
+/// Free segments that it keeps beside its reserve.
+const READY: u32 = 1;
 /// Commands and replies that may wait.
 const COMMANDS: usize = 64;
 /// Sealed segments that may wait to be read.
@@ -107,6 +115,11 @@ impl ServerConfig {
         }
     }
 
+    /// Free segments above which the log recycles none, if its index does not make it.
+    pub(crate) fn recycles_at(&self) -> Option<u32> {
+        (!self.small_index).then(|| READY + TABLES.reserve_segments(SEGMENT))
+    }
+
     /// A region without a log.
     fn region(&self) -> SimRegion {
         SimRegion::new(self.slots, SEGMENT, self.barrier_polls)
@@ -130,12 +143,8 @@ impl ServerConfig {
             new_log_id: names[0],
             new_secret: names[1],
             boot_id: [boot; 16],
-            tables: TableLimits {
-                streams: MOST_STREAMS + 1,
-                publications: 128,
-                publishers: MOST_PUBLISHERS.into(),
-            },
-            ready_segments: 1,
+            tables: TABLES,
+            ready_segments: READY,
             time_ns: now.wall_ns,
         };
         let slots: Vec<u32> = (0..slots).collect();

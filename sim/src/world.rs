@@ -255,6 +255,7 @@ impl<X: Parts> World<X> {
         };
         world.clock.set(BEGIN_NS);
         world.history.level = world.server.config().level as u8;
+        world.history.room.recycles_at = world.server.config().recycles_at();
         let late = world.server.config().barrier_polls > 0;
         world.injected.note(Kind::LateBarrier, u64::from(late));
         world.injected.note(Kind::Drift, u64::from(drift_ppm != 0));
@@ -270,7 +271,8 @@ impl<X: Parts> World<X> {
         for _ in 0..self.random.within(1..=2) {
             let keep = draw_keep(&mut self.cold);
             let id = self.history.create(keep);
-            self.catalogue.create(id, keep, &mut self.random);
+            let entry = self.catalogue.create(id, keep, &mut self.random);
+            self.history.limit(id, entry.rules.retention_bytes);
         }
         self.catalogue.is_ready(None);
         let exactly = self.run.exactly;

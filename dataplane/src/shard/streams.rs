@@ -12,6 +12,7 @@ use super::cold::NO_COLD;
 use super::config::StreamRules;
 use super::subscription::{Pace, owes as subscription_owes};
 use super::{NONE, Now, Shard, StreamEntry};
+use crate::planted::{Bug, planted};
 
 /// Small steps that one poll takes in giving up deleted streams.
 const GIVE_UP_STEPS: usize = 16;
@@ -235,13 +236,14 @@ impl<R: Region, F: Frame> Shard<R, F> {
         }
         let (slot, rules) = (StreamSlot(index), stream.rules);
         let oldest_ns = now.wall_ns.saturating_sub(rules.retention_ms.saturating_mul(1_000_000));
+        let tighter = if planted(Bug::RetentionTooTight) { 1024 } else { 0 };
         for _ in 0..most {
             let Some((offset, record)) = self.wal.oldest(slot) else { return true };
             let end = offset + u64::from(record.header.count.get());
             let state = self.wal.stream(slot);
             // The newest record stays, however large it is.
             let too_much = rules.retention_bytes != 0
-                && state.held_bytes() > rules.retention_bytes
+                && state.held_bytes() + tighter > rules.retention_bytes
                 && end < state.next_offset;
             let too_old = rules.retention_ms != 0 && record.header.time.get() < oldest_ns;
             if !(too_much || too_old) || end > stream.visible_end {

@@ -32,6 +32,16 @@ pub(crate) fn earliest(stream: u32, now: u64, before: u64) -> Check {
     Ok(())
 }
 
+/// What a stream's rules keep goes only when its segment is recycled, and none is while more than `least` are free.
+pub(crate) fn recycled(stream: u32, (from, to): (u64, u64), free: u32, least: u32) -> Check {
+    ensure!(
+        NAME,
+        free <= least,
+        "stream {stream} let go of offsets {from} to {to}, and {free} segments were free"
+    );
+    Ok(())
+}
+
 /// A publisher that returns is told no less than it was acknowledged.
 pub(crate) fn sequence(who: std::fmt::Arguments<'_>, stored: u64, acknowledged: u64) -> Check {
     ensure!(
