@@ -46,6 +46,10 @@ mstream_planted::bugs! {
     GivenBackUncopied,
     /// A stream keeps 1 KiB less than its rules say.
     RetentionTooTight,
+    /// Messages go at half the age that their stream's rules say.
+    AgeTooShort,
+    /// Who asks for a time is sent what was stored after it, not at it.
+    TimeExclusive,
     /// Why a subscription stopped is said once.
     StopNotRepeated,
     /// Subscriptions are not told what they were sent.

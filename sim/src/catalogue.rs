@@ -40,9 +40,12 @@ impl Catalogue {
         // More than one burst stores: what is dropped was looked at before.
         let bytes = random.within(64..=160) * 1024;
         let retention_bytes = if random.one_in(4) { bytes } else { 0 };
+        // From what lies between two polls to more than a world lasts, unless the wall clock jumps.
+        let age = random.size(16..=65_536);
+        let retention_ms = if random.one_in(4) { age } else { 0 };
         let rules = match keep {
             Some(_) => StreamRules { cold: true, ..StreamRules::default() },
-            None => StreamRules { retention_bytes, ..StreamRules::default() },
+            None => StreamRules { retention_bytes, retention_ms, ..StreamRules::default() },
         };
         self.live.push(Known { id, rules, keep, ready: false });
         self.entry(self.live.len() - 1)

@@ -121,10 +121,17 @@ impl<X: Parts> World<X> {
 
     pub(crate) fn seek(&mut self) {
         let at = self.chaos.below(self.subscribers.len() as u64) as usize;
-        let (_, promised, earliest) = self.history.bounds(self.subscribers[at].stream);
-        let from = match self.chaos.below(3) {
+        let stream = self.subscribers[at].stream;
+        let (_, promised, earliest) = self.history.bounds(stream);
+        let mut times = self.history.times(stream);
+        let records = times.len() as u64;
+        let from = match self.chaos.below(4) {
             0 => From::Earliest,
             1 => From::Latest,
+            2 if records > 0 => {
+                let time = times.nth(self.chaos.below(records) as usize).unwrap_or_default();
+                From::Time(time - 1 + self.chaos.below(3))
+            }
             _ => From::Offset(self.chaos.within(earliest.min(promised)..=promised)),
         };
         self.injected.note(Kind::Seek, 1);
@@ -192,7 +199,7 @@ impl<X: Parts> World<X> {
             let keep = draw_keep(&mut self.cold);
             let id = self.history.create(keep);
             let entry = self.catalogue.create(id, keep, &mut self.chaos);
-            self.history.limit(id, entry.rules.retention_bytes);
+            self.history.limit(id, entry.rules);
             self.trace.line(format_args!("stream {id} is created"));
             self.server.command(Command::CreateStream { request: id.into(), entry });
         }

@@ -28,7 +28,7 @@ impl<X: Parts> World<X> {
             Kind::Cut | Kind::Clog => self.block_path(*kind),
             Kind::HungBarriers => self.hang(),
             Kind::FullLog => self.unread_until = self.later(10_000_000_000),
-            Kind::NoSegments => self.server.makes_from = self.later(5_000_000_000),
+            Kind::NoSegments => self.starve(),
             Kind::NoBuffers => self.withhold(),
             Kind::ShardStall => self.stall(),
             Kind::ClientStall => self.stall_client(),
@@ -171,6 +171,14 @@ impl<X: Parts> World<X> {
         region.hang(true);
         self.hung_until = until;
         self.trace.line(format_args!("barriers hang until {until}"));
+    }
+
+    /// Not for longer than publishers are kept waiting: with a pause in which one is made.
+    fn starve(&mut self) {
+        let until = self.later(5_000_000_000);
+        if self.clock.ns() > self.server.makes_from + 100_000_000 {
+            self.server.makes_from = until;
+        }
     }
 
     fn withhold(&mut self) {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mstream_dataplane::StreamRules;
 use mstream_pmem::cold::{ColdDisk, ColdFrom, ColdPage, ColdStore, Keep};
 use mstream_pmem::region::Region;
 use mstream_pmem::sim::SimRegion;
@@ -11,6 +12,7 @@ use mstream_wire::Block;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::content::Content;
+use crate::invariants::gaps::Since;
 use crate::invariants::{
     Check, bytes, compacted, diverged, durable, kept, once, order, told, watermark,
 };
@@ -77,6 +79,8 @@ struct Stream {
     keep: Option<Keep>,
     /// What it keeps in the log.
     sizes: Sizes,
+    /// Offset and time of its records, unless a reboot took something.
+    times: Vec<(u64, u64)>,
 }
 
 impl Stream {
@@ -166,6 +170,8 @@ pub(crate) struct History {
     pub(crate) level: u8,
     /// The log's segments.
     pub(crate) room: Room,
+    /// What the shard's wall clock says.
+    pub(crate) wall_ns: u64,
 }
 
 impl History {
@@ -175,9 +181,9 @@ impl History {
         self.streams.len() as u32
     }
 
-    /// A stream keeps no more than so many bytes in the log.
-    pub(crate) fn limit(&mut self, id: u32, retention_bytes: u64) {
-        self.stream(id).sizes.retention_bytes = retention_bytes;
+    /// What a stream keeps in the log.
+    pub(crate) fn limit(&mut self, id: u32, rules: StreamRules) {
+        self.stream(id).sizes = Sizes::new(rules);
     }
 
     /// A stream is deleted: nothing that was promised of it must be kept any more.
@@ -228,12 +234,13 @@ impl History {
                 if found.first() == next {
                     known.copies.keep(&found.record);
                     known.sizes.stored(&found.record);
+                    known.times.push((next, found.record.header.time.get()));
                 }
                 (next, known.hint) = (found.record.end_offset(), found.hint);
                 known.waiting.push_back(Waiting::of(&found));
             }
             let known = &mut self.streams[id as usize - 1];
-            if before < known.earliest && !known.sizes.let_go(known.earliest) {
+            if before < known.earliest && !known.sizes.let_go(known.earliest, self.wall_ns) {
                 self.room.recycled(id, free, (before, known.earliest))?;
             }
             known.copies.drop_before(known.earliest);
@@ -299,14 +306,16 @@ impl History {
             let end = state.next_offset;
             if loss {
                 known.began = state.earliest_offset;
+                known.times.clear();
                 known.waiting.clear();
                 known.learn_again(wal, slot)?;
             } else {
                 known.waiting.retain(|record| record.end <= end);
                 known.log.truncate(end as usize);
                 known.copies.truncate(end);
+                known.times.retain(|(first, _)| *first < end);
                 // A shard that is made lets go of what its streams' rules say.
-                if !known.sizes.let_go(state.earliest_offset) {
+                if !known.sizes.let_go(state.earliest_offset, self.wall_ns) {
                     let gone = (known.earliest, state.earliest_offset);
                     self.room.recycled(id, wal.slots_ready(), gone)?;
                 }
@@ -390,6 +399,22 @@ impl History {
         watermark::delivered(stream, offset, known.visible)?;
         known.promised = known.promised.max(offset + 1);
         Ok(())
+    }
+
+    /// Times of records of a stream, oldest first.
+    pub(crate) fn times(&self, stream: u32) -> impl ExactSizeIterator<Item = u64> {
+        self.streams[stream as usize - 1].times.iter().map(|(_, time)| *time)
+    }
+
+    /// A place of a stream by a time, as it is now.
+    pub(crate) fn since(&self, stream: u32, time_ns: u64) -> Since {
+        let known = &self.streams[stream as usize - 1];
+        let first = known.times.partition_point(|(_, time)| *time < time_ns);
+        let first = known.times.get(first).map_or(known.log.len() as u64, |(first, _)| *first);
+        let (_, _, earliest) = self.bounds(stream);
+        let end = known.log.len() as u64;
+        let kept = (first..end).find(|offset| !known.may_be_gone(*offset)).unwrap_or(end);
+        Since { first, latest: kept.max(earliest), visible: known.visible }
     }
 
     /// How often a reboot took something of a stream.

@@ -132,6 +132,7 @@ impl<X: Parts> World<X> {
             self.epoch = epoch;
             let lost = if loss { ", something may be lost" } else { "" };
             self.trace.line(format_args!("shard starts epoch {epoch}{lost}"));
+            self.history.wall_ns = self.clock.clone().now().wall_ns;
             self.history.restarted(shard.wal(), loss)?;
             self.history.look(shard.wal(), shard.committed(), region)?;
         }
@@ -167,6 +168,7 @@ impl<X: Parts> World<X> {
         let (waits, full) = (self.back_pressure().0 - waits, self.back_pressure().1 - full);
         self.injected.note(Kind::HungBarriers, if now_ns < self.hung_until { waits } else { 0 });
         self.injected.note(Kind::FullLog, if now_ns < self.unread_until { full } else { 0 });
+        self.history.wall_ns = self.clock.clone().now().wall_ns;
         self.history.look(shard.wal(), shard.committed(), region)?;
         of_shard(shard, &self.server.config().limits)?;
         accounts::of_port(self.server.frames_received(), shard.counters())?;

@@ -115,8 +115,8 @@ impl ServerConfig {
         }
     }
 
-    /// Free segments above which the log recycles none, if its index does not make it.
-    pub(crate) fn recycles_at(&self) -> Option<u32> {
+    /// Free segments below which the log recycles one, if its index does not make it.
+    pub(crate) fn recycles_below(&self) -> Option<u32> {
         (!self.small_index).then(|| READY + TABLES.reserve_segments(SEGMENT))
     }
 

@@ -1,7 +1,9 @@
-//! What a stream's records take: what it lets go of is what its rules, or the log's size, make it let go of.
+//! What a stream's records take, and how old they are: what it lets go of is what its rules, or the log's size, make it let
+//! go of.
 
 use std::collections::VecDeque;
 
+use mstream_dataplane::StreamRules;
 use mstream_pmem::format::record_bytes;
 use mstream_pmem::region::Region;
 use mstream_pmem::wal::{Record, StreamSlot, Wal};
@@ -9,33 +11,58 @@ use mstream_pmem::wal::{Record, StreamSlot, Wal};
 use crate::invariants::{Broken, Check, kept};
 use crate::records::Found;
 
-/// Of a stream that keeps so many bytes: what each of its records takes, by the offset behind it.
+/// A record that a stream with limits holds.
+#[derive(Debug)]
+struct Held {
+    /// Offset behind its last message.
+    end: u64,
+    bytes: u64,
+    time_ns: u64,
+}
+
+/// What a stream holds of what its rules limit.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
-    /// 0: no limit, and nothing is counted.
-    pub(crate) retention_bytes: u64,
-    records: VecDeque<(u64, u64)>,
+    limits: StreamRules,
+    records: VecDeque<Held>,
     bytes: u64,
 }
 
 impl Sizes {
+    /// Of a stream with these rules.
+    pub(crate) fn new(limits: StreamRules) -> Sizes {
+        Sizes { limits, ..Sizes::default() }
+    }
+
+    /// Without limits nothing is counted.
+    fn has_limits(&self) -> bool {
+        self.limits.retention_bytes > 0 || self.limits.retention_ms > 0
+    }
+
     /// A record was stored.
     pub(crate) fn stored(&mut self, record: &Record<'_>) {
-        if self.retention_bytes > 0 {
+        if self.has_limits() {
             let bytes = record_bytes(record.block.len());
-            self.records.push_back((record.end_offset(), bytes));
+            let (end, time_ns) = (record.end_offset(), record.header.time.get());
+            self.records.push_back(Held { end, bytes, time_ns });
             self.bytes += bytes;
         }
     }
 
-    /// What lies below `earliest` is not held any more: true if it was more than the stream keeps, each record of it.
-    pub(crate) fn let_go(&mut self, earliest: u64) -> bool {
-        let mut last = 0;
-        while let Some((_, bytes)) = self.records.pop_front_if(|(end, _)| *end <= earliest) {
-            self.bytes -= bytes;
-            last = bytes;
+    /// What lies below `earliest` is not held any more: true if that was more than the stream keeps, each record of it.
+    /// The wall clock says `wall_ns`.
+    pub(crate) fn let_go(&mut self, earliest: u64, wall_ns: u64) -> bool {
+        let mut last = None;
+        while let Some(gone) = self.records.pop_front_if(|held| held.end <= earliest) {
+            self.bytes -= gone.bytes;
+            last = Some(gone);
         }
-        self.bytes + last > self.retention_bytes && self.retention_bytes > 0
+        let StreamRules { retention_bytes, retention_ms, .. } = self.limits;
+        // Those before the last are older than it, and there was more when they went.
+        last.is_some_and(|last| {
+            retention_bytes > 0 && self.bytes + last.bytes > retention_bytes
+                || retention_ms > 0 && last.time_ns + retention_ms * 1_000_000 < wall_ns
+        })
     }
 
     /// Counts anew what a start found.
@@ -47,7 +74,7 @@ impl Sizes {
         (self.records, self.bytes) = (VecDeque::new(), 0);
         let state = wal.stream(slot);
         let (mut offset, mut hint) = (state.earliest_offset, 0);
-        while self.retention_bytes > 0 && offset < state.next_offset {
+        while self.has_limits() && offset < state.next_offset {
             if let Some(to) = Found::passed_over(wal, slot, offset, hint) {
                 offset = to;
                 continue;
@@ -60,24 +87,31 @@ impl Sizes {
     }
 }
 
+/// Looks for which few free segments are remembered: recycling one takes some polls, and another may be made meanwhile.
+const REMEMBERED: u32 = 256;
+
 /// How many segments a log has free.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    /// It recycles none while more are free; unknown where room in its index runs short before segments do.
-    pub(crate) recycles_at: Option<u32>,
-    /// At the last look.
-    free: u32,
+    /// It recycles none unless fewer are free; unknown where room in its index runs short before segments do.
+    pub(crate) recycles_below: Option<u32>,
+    /// The fewest there were lately, and how many looks ago.
+    fewest: (u32, u32),
 }
 
 impl Room {
     pub(crate) fn looked(&mut self, free: u32) {
-        self.free = free;
+        let (fewest, looks) = self.fewest;
+        let forgotten = free <= fewest || looks >= REMEMBERED;
+        self.fewest = if forgotten { (free, 0) } else { (fewest, looks + 1) };
     }
 
     /// A stream let go of what its rules keep: segments had run short.
     pub(crate) fn recycled(&self, stream: u32, free: u32, (from, to): (u64, u64)) -> Check {
-        match self.recycles_at {
-            Some(at) if from < to => kept::recycled(stream, (from, to), self.free.min(free), at),
+        match self.recycles_below {
+            Some(below) if from < to => {
+                kept::recycled(stream, (from, to), self.fewest.0.min(free), below)
+            }
             _ => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ use crate::catalogue::stream_name;
 use crate::clients::{Attached, Pace};
 use crate::content::Content;
 use crate::history::{Entry, History};
+use crate::invariants::gaps::Since;
 use crate::invariants::{Broken, Check, bytes, diverged, gaps, told};
 use crate::random::Random;
 use crate::trace::Trace;
@@ -28,6 +29,8 @@ pub(crate) struct Subscriber<P: Port> {
     next: Option<u64>,
     /// Where it must start when it asked for another place than an offset: at or behind this.
     least: u64,
+    /// The time that it asked for, and what its stream was then.
+    since: Option<(u64, Since)>,
     /// How often the log had been opened when it last asked for a place.
     starts: u32,
     /// What its stream had lost when it last began to set up a session: whatever it is told in that, it is told later.
@@ -124,6 +127,7 @@ impl<P: Port> Subscriber<P> {
             subscription,
             next,
             least: if from == From::Latest { promised } else { earliest },
+            since: None,
             starts: history.starts,
             losses: history.losses(stream),
             seen,
@@ -149,6 +153,10 @@ impl<P: Port> Subscriber<P> {
         let (_, promised, earliest) = history.bounds(self.stream);
         self.least = if from == From::Latest { promised } else { earliest };
         self.starts = history.starts;
+        self.since = match from {
+            From::Time(time) => Some((time, history.since(self.stream, time))),
+            _ => None,
+        };
         self.seen.clear();
         self.next = match from {
             From::Offset(offset) | From::Position(Position { offset, .. }) => Some(offset),
@@ -188,8 +196,11 @@ impl<P: Port> Subscriber<P> {
                 if history.losses > 0 {
                     return Ok(());
                 }
-                let least = if self.starts == history.starts { self.least } else { 0 };
-                gaps::start(next, start, least, end)
+                let as_asked = self.starts == history.starts;
+                if let Some((time, asked)) = self.since.take().filter(|_| as_asked) {
+                    gaps::since(start, asked, history.since(stream, time))?;
+                }
+                gaps::start(next, start, if as_asked { self.least } else { 0 }, end)
             }
             Note::Message { offset, entry } => {
                 let entry = entry.ok_or_else(|| {

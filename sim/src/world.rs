@@ -255,7 +255,7 @@ impl<X: Parts> World<X> {
         };
         world.clock.set(BEGIN_NS);
         world.history.level = world.server.config().level as u8;
-        world.history.room.recycles_at = world.server.config().recycles_at();
+        world.history.room.recycles_below = world.server.config().recycles_below();
         let late = world.server.config().barrier_polls > 0;
         world.injected.note(Kind::LateBarrier, u64::from(late));
         world.injected.note(Kind::Drift, u64::from(drift_ppm != 0));
@@ -272,7 +272,7 @@ impl<X: Parts> World<X> {
             let keep = draw_keep(&mut self.cold);
             let id = self.history.create(keep);
             let entry = self.catalogue.create(id, keep, &mut self.random);
-            self.history.limit(id, entry.rules.retention_bytes);
+            self.history.limit(id, entry.rules);
         }
         self.catalogue.is_ready(None);
         let exactly = self.run.exactly;

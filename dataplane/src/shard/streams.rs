@@ -235,7 +235,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
             return true;
         }
         let (slot, rules) = (StreamSlot(index), stream.rules);
-        let oldest_ns = now.wall_ns.saturating_sub(rules.retention_ms.saturating_mul(1_000_000));
+        let age_ms = rules.retention_ms / if planted(Bug::AgeTooShort) { 2 } else { 1 };
+        let oldest_ns = now.wall_ns.saturating_sub(age_ms.saturating_mul(1_000_000));
         let tighter = if planted(Bug::RetentionTooTight) { 1024 } else { 0 };
         for _ in 0..most {
             let Some((offset, record)) = self.wal.oldest(slot) else { return true };

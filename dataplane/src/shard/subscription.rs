@@ -177,7 +177,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
             From::Earliest => Start::At(Code::Ok, earliest),
             From::Latest => Start::At(Code::Ok, end),
             From::Time(time) => {
-                let from = ColdFrom::Time(time);
+                let from = ColdFrom::Time(time + u64::from(planted(Bug::TimeExclusive)));
                 let start = self.hot_answer(stream, from);
                 match self.cold_may_know(stream, start) {
                     true => Start::Ask(from, 0),

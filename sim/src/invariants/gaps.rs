@@ -16,6 +16,28 @@ pub(crate) fn start(next: u64, start: u64, least: u64, end: u64) -> Check {
     Ok(())
 }
 
+/// What a stream has at and behind a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    /// Offset of its first message of that time or later, its end if there is none.
+    pub(crate) first: u64,
+    /// The same of those that are held whatever was compacted away.
+    pub(crate) latest: u64,
+    /// Offset behind the last visible message.
+    pub(crate) visible: u64,
+}
+
+/// Where a subscription begins that asked for a time when the stream was like `asked`, and is `now`: nothing of that time
+/// and later that is held is left out, and nothing older comes, but where there was nothing else.
+pub(crate) fn since(start: u64, asked: Since, now: Since) -> Check {
+    ensure!(
+        NAME,
+        start <= now.latest && start >= now.first.min(asked.visible),
+        "starts at {start} for a time that was {asked:?} and is {now:?}"
+    );
+    Ok(())
+}
+
 /// A reader is told that offsets are lost only after something was.
 pub(crate) fn lost(from: u64, to: u64, losses: u32) -> Check {
     ensure!(NAME, losses > 0, "told that offsets {from} to {to} are lost, and nothing was");

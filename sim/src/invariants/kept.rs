@@ -32,11 +32,11 @@ pub(crate) fn earliest(stream: u32, now: u64, before: u64) -> Check {
     Ok(())
 }
 
-/// What a stream's rules keep goes only when its segment is recycled, and none is while more than `least` are free.
-pub(crate) fn recycled(stream: u32, (from, to): (u64, u64), free: u32, least: u32) -> Check {
+/// What a stream's rules keep goes only when its segment is recycled, and none is unless fewer than `below` are free.
+pub(crate) fn recycled(stream: u32, (from, to): (u64, u64), free: u32, below: u32) -> Check {
     ensure!(
         NAME,
-        free <= least,
+        free < below,
         "stream {stream} let go of offsets {from} to {to}, and {free} segments were free"
     );
     Ok(())
