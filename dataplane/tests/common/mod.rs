@@ -133,8 +133,13 @@ impl World {
 
     /// Ends this shard and starts another on what its log holds.
     pub fn restart(self) -> World {
-        let now = self.now;
-        start(self.shard.into_wal().into_region().after_kill(), 8, limits(), now)
+        self.restart_on(port_address())
+    }
+
+    /// As [`World::restart`]; the other one has this port.
+    pub fn restart_on(self, port: PortAddress) -> World {
+        let region = self.shard.into_wal().into_region().after_kill();
+        start_on(port, region, 8, limits(), self.now, vec![entry(STREAM, "trades")])
     }
 
     pub fn pass(&mut self, ns: u64) {
