@@ -40,4 +40,4 @@ pub use faults::{Injected, Kind, Mix};
 pub use parts::{Honest, Parts};
 pub use server::SHARD_MAC;
 pub use shrink::shrink;
-pub use world::{Failure, Outcome, PANIC, Run, run};
+pub use world::{Failure, Outcome, PANIC, Run, playing, run};

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use mstream_sim::{
-    Campaign, Failure, Honest, Kind, Mix, Outcome, Run, Seeds, Totals, play_seeds, run, shrink,
+    Campaign, Failure, Honest, Kind, Mix, Outcome, Run, Seeds, Totals, play_seeds, playing, run,
+    shrink,
 };
 
 /// Plays seeded worlds with the shard, its log, its poll loop and clients, and looks at what they promise after every
@@ -105,6 +106,14 @@ const ENOUGH_SEEDS: u64 = 200;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // Where a panic ends the process nothing else tells the seed.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        if let Some(run) = playing() {
+            eprintln!("repeat: {run} --trace");
+        }
+    }));
     match &args.planted {
         Some(name) => planted(name, &args),
         None => play(&args),

@@ -1,5 +1,6 @@
 //! One world: what it is made of, and how it is made from a seed.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -119,11 +120,21 @@ impl std::error::Error for Failure {}
 /// The name under which a panic is reported.
 pub const PANIC: &str = "no-panic";
 
+thread_local! {
+    static PLAYING: Cell<Option<Run>> = const { Cell::new(None) };
+}
+
+/// What this thread plays now, or played last.
+pub fn playing() -> Option<Run> {
+    PLAYING.get()
+}
+
 /// Plays one seed.
 ///
 /// # Errors
 /// The first promise that was broken. A panic counts as one, where panics unwind.
 pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
+    PLAYING.set(Some(run));
     let mut world = World::new(run, parts);
     let played = catch_unwind(AssertUnwindSafe(|| world.play()));
     let result = played.unwrap_or_else(|panic| {
