@@ -414,7 +414,16 @@ impl Region for SimRegion {
     fn sync(&mut self, at: u64, len: usize) -> std::io::Result<()> {
         self.operate();
         let lines = at / LINE..(at + len as u64).div_ceil(LINE);
-        self.settle(|piece| lines.contains(&piece.line));
+        // Of a line all pieces are covered, or none: nothing older is left to be superseded.
+        let (medium, cached) = (&mut self.medium, &mut self.cached);
+        self.pending.retain(|piece| {
+            let covered = lines.contains(&piece.line);
+            if covered {
+                piece.apply(line_of(medium, piece.line), u8::MAX);
+                *cached -= usize::from(piece.way == Way::Cached);
+            }
+            !covered
+        });
         Ok(())
     }
 
