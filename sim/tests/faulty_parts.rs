@@ -115,7 +115,8 @@ fn acks_that_say_more_than_is_true() {
 fn deliveries_under_another_offset() {
     fn one_further(frame: &mut PortFrame) -> bool {
         rewrite(frame, |part, writer| match part {
-            Wire::Deliver(data) if data.header.number.get() % 16 == 15 => {
+            // Of one message nothing would be left but a repeat, which is dropped.
+            Wire::Deliver(data) if data.header.count.get() > 1 => {
                 let number = (data.header.number.get() - 1).into();
                 writer.data(&DataHeader { number, ..*data.header }, data.block)
             }
