@@ -296,8 +296,8 @@ impl<P: Port> Client<P> {
         };
         let epoch = datagram.header.epoch.get();
         let now_ns = self.now_ns;
-        let mut stray = None;
         for frame in datagram.frames() {
+            let mut stray = None;
             // An error that names the session is the one thing that does not show that it lives.
             if let Wire::Error(error, _) = frame {
                 let change = self.sessions[index].on_error(error.code.get(), error.value.get());
@@ -370,9 +370,9 @@ impl<P: Port> Client<P> {
                 }
                 _ => {}
             }
-        }
-        if let Some(handle) = stray {
-            self.give_up(index, handle);
+            if let Some(handle) = stray {
+                self.give_up(index, handle);
+            }
         }
     }
 

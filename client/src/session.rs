@@ -26,7 +26,7 @@ const UNANSWERED: u32 = 8;
 /// Set-up is tried again after this long at first, and at most after the second.
 const RETRY_NS: (u64, u64) = (100_000_000, 2_000_000_000);
 /// Handles that were given up, and that late answers are not believed about.
-const GIVEN_UP: usize = 8;
+const GIVEN_UP: usize = 16;
 /// Flag bit of a beat that asks for an answer.
 const ASKS: u8 = 1;
 

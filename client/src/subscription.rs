@@ -193,6 +193,8 @@ impl Subscription {
     }
 
     fn subscribe<P: Port>(&mut self, now_ns: u64, session: &mut Session, link: &mut Link<P>) {
+        // There may be room now, and the answer is under way.
+        self.no_room = false;
         let (kind, from, log_id, epoch) = match (self.position, self.from) {
             (Some(position), _) | (None, From::Position(position)) => {
                 (2, position.offset, position.log_id, position.epoch)
@@ -264,7 +266,12 @@ impl Subscription {
                 let next = self.position.map_or(start, |position| position.offset);
                 return self.stop(Stop::Diverged { next, common: start }, on);
             }
-            code => return self.stop(Stop::Refused(code.unwrap_or(Code::Unsupported)), on),
+            code => {
+                if answer.handle.get() != NO_HANDLE && code != Some(Code::UnknownStream) {
+                    self.leaving = Some(self.handle);
+                }
+                return self.stop(Stop::Refused(code.unwrap_or(Code::Unsupported)), on);
+            }
         }
         let first = !self.answered;
         self.answered = true;

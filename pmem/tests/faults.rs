@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use common::oracle::slots;
 use common::watch::{Seen, Watch};
-use common::{History, Random, STREAMS, config};
+use common::{History, PUBLISHERS, Random, STREAMS, config};
 use mstream_pmem::Missing;
 use mstream_pmem::accept::{AcceptError, accept_loss};
 use mstream_pmem::format::{SEGMENT_DATA_AT, crc32c};
+use mstream_pmem::inspect::examine;
 use mstream_pmem::recovery::RecoveryError;
 use mstream_pmem::region::Region;
 use mstream_pmem::sim::SimRegion;
@@ -107,6 +108,8 @@ fn faulty(region: &SimRegion) -> (Content, String, Vec<Missing>) {
         Wal::open_even_damaged(watched, &all, config(9)).expect("what is sound");
     let fault = wal.fault().expect("a fault").clone();
     assert_eq!(fault.damages, report.damages);
+    let looked = examine(region, &all, config(9).boot_id, &mut |_, _| {}).expect("it can be read");
+    assert_eq!(looked.missing, fault.missing, "the tools and a start name the same");
     let found = content(&wal);
     let mut random = Random(1);
     let refused = History::default().append(&mut wal, &mut random, 10);
@@ -118,6 +121,44 @@ fn faulty(region: &SimRegion) -> (Content, String, Vec<Missing>) {
     assert_eq!(wal.slots_wanted(), 0);
     assert_eq!(seen.borrow().steps, 0, "a fault is not written to");
     (found, fault.to_string(), fault.missing)
+}
+
+/// Where segments were recycled a publisher's state may be all that is left of a stream, or of a part of it that is damaged.
+#[test]
+fn what_was_recycled_is_not_missing() {
+    let mut faults = 0;
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let region = SimRegion::new(8, 8 * 1024, 0);
+        let all = slots(&region);
+        let (mut wal, _) = Wal::open(region, &all, config(0)).expect("a new log");
+        let mut history = History::default();
+        for number in 0..600 {
+            if number % 100 == 0 {
+                history.favourite = Some((STREAMS[random.below(3) as usize], PUBLISHERS[0]));
+            }
+            let _ = history.append(&mut wal, &mut random, 100);
+            wal.barrier();
+            wal.persisted();
+            wal.housekeep(4);
+        }
+        let mut region = wal.into_region().after_kill();
+        let sound = examine(&region, &all, config(9).boot_id, &mut |_, _| {}).expect("sound");
+        let begins: BTreeMap<u64, u64> =
+            sound.streams.iter().map(|stream| (stream.id, stream.first)).collect();
+        let at = random.below(8) * 8 * 1024 + SEGMENT_DATA_AT + random.below(2 * 1024);
+        flip(&mut region, at);
+        if Wal::open(region.clone(), &all, config(9)).is_ok() {
+            continue;
+        }
+        faults += 1;
+        let (_, _, missing) = faulty(&region);
+        for missing in missing {
+            let begin = begins[&missing.stream];
+            assert!(missing.from >= begin, "seed {seed}: {missing:?}, the stream began at {begin}");
+        }
+    }
+    assert!(faults > 10, "{faults}");
 }
 
 /// Accepts what is damaged and opens the log, twice; goes on with it until all old segments were recycled.

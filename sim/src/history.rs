@@ -505,8 +505,8 @@ impl History {
                             ))
                         })?;
                         let entry = Entry { content, publisher };
-                        // Of what a reboot took the log may know no more than the offset.
-                        if self.losses == 0 || known.at(offset).is_some() {
+                        // What a reboot took may have been copied before.
+                        if !known.lost.contains(&(offset, entry)) || known.at(offset).is_some() {
                             kept::same(id, offset, &entry, known.at(offset))?;
                         }
                     }

@@ -91,12 +91,18 @@ impl Sizes {
 const REMEMBERED: u32 = 256;
 
 /// How many segments a log has free.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Room {
     /// It recycles none unless fewer are free; unknown where room in its index runs short before segments do.
     pub(crate) recycles_below: Option<u32>,
     /// The fewest there were lately, and how many looks ago.
     fewest: (u32, u32),
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { recycles_below: None, fewest: (u32::MAX, 0) }
+    }
 }
 
 impl Room {

@@ -360,6 +360,8 @@ fn segment<S: Slots>(
 struct Streams {
     reports: Vec<StreamReport>,
     by_id: std::collections::HashMap<u64, usize>,
+    /// Of each stream, unless all that was found is how far publishers got in it: what lies between says nothing.
+    told: Vec<bool>,
     missing: Vec<Missing>,
     /// Records are missing somewhere.
     gaps: bool,
@@ -370,15 +372,14 @@ struct Streams {
 impl Streams {
     fn of(survey: &Survey) -> Streams {
         let whole = survey.found.first().is_some_and(|first| first.header.sequence.get() == 1);
-        let (reports, by_id, missing) = Default::default();
-        Streams { reports, by_id, missing, gaps: survey.gaps, whole }
+        let (reports, by_id, told, missing) = Default::default();
+        Streams { reports, by_id, told, missing, gaps: survey.gaps, whole }
     }
 
     /// Takes a record; its messages.
     fn take(&mut self, record: &RecordHeader, block: &[u8]) -> u64 {
         let data = record.kind == Kind::Data as u8;
-        let state = record.kind == Kind::StreamState as u8 && record.publisher.get() == 0;
-        if !data && !state {
+        if !data && record.kind != Kind::StreamState as u8 {
             return 0;
         }
         let (id, offset) = (record.stream.get(), record.offset.get());
@@ -386,10 +387,17 @@ impl Streams {
         let place = *self.by_id.entry(id).or_insert_with(|| {
             let next = if self.gaps && self.whole { 0 } else { offset };
             self.reports.push(StreamReport { id, first: offset, next, ..Default::default() });
+            self.told.push(self.whole);
             self.reports.len() - 1
         });
         let stream = &mut self.reports[place];
-        if self.gaps && stream.next < offset {
+        let of_publisher = !data && record.publisher.get() != 0;
+        if of_publisher && offset <= stream.next {
+            return 0;
+        }
+        let told = self.told[place];
+        self.told[place] |= !of_publisher;
+        if self.gaps && told && stream.next < offset {
             self.missing.push(Missing { stream: id, from: stream.next, to: offset });
             stream.missing += offset - stream.next;
         }
