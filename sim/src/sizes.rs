@@ -88,7 +88,7 @@ impl Sizes {
 }
 
 /// Looks for which few free segments are remembered: recycling one takes some polls, and another may be made meanwhile.
-const REMEMBERED: u32 = 256;
+const REMEMBERED: u32 = 2_048;
 
 /// How many segments a log has free.
 #[derive(Debug)]
