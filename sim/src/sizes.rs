@@ -87,7 +87,7 @@ impl Sizes {
     }
 }
 
-/// Looks for which few free segments are remembered: recycling one takes some polls, and another may be made meanwhile.
+/// Looks for which it is remembered that segments were short: recycling one takes some, and another may be made meanwhile.
 const REMEMBERED: u32 = 2_048;
 
 /// How many segments a log has free.
@@ -95,28 +95,27 @@ const REMEMBERED: u32 = 2_048;
 pub(crate) struct Room {
     /// It recycles none unless fewer are free; unknown where room in its index runs short before segments do.
     pub(crate) recycles_below: Option<u32>,
-    /// The fewest there were lately, and how many looks ago.
-    fewest: (u32, u32),
+    /// Looks since fewer were free.
+    looks: u32,
 }
 
 impl Default for Room {
     fn default() -> Room {
-        Room { recycles_below: None, fewest: (u32::MAX, 0) }
+        Room { recycles_below: None, looks: REMEMBERED }
     }
 }
 
 impl Room {
     pub(crate) fn looked(&mut self, free: u32) {
-        let (fewest, looks) = self.fewest;
-        let forgotten = free <= fewest || looks >= REMEMBERED;
-        self.fewest = if forgotten { (free, 0) } else { (fewest, looks + 1) };
+        let short = self.recycles_below.is_some_and(|below| free < below);
+        self.looks = if short { 0 } else { self.looks.saturating_add(1) };
     }
 
     /// A stream let go of what its rules keep: segments had run short.
     pub(crate) fn recycled(&self, stream: u32, free: u32, (from, to): (u64, u64)) -> Check {
         match self.recycles_below {
-            Some(below) if from < to => {
-                kept::recycled(stream, (from, to), self.fewest.0.min(free), below)
+            Some(below) if from < to && self.looks >= REMEMBERED => {
+                kept::recycled(stream, (from, to), free, below)
             }
             _ => Ok(()),
         }

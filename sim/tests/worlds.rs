@@ -46,6 +46,7 @@ fn worlds_that_failed_before() {
         play(Run::new(seed));
     }
     play(Run::new(1_795_754_131_826_204_972));
+    play(Run::new(1_795_768_168_973_208_028));
     play(Run { steps: 3_000, ..Run::new(20_191) });
 }
 
