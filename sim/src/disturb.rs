@@ -173,12 +173,10 @@ impl<X: Parts> World<X> {
         self.trace.line(format_args!("barriers hang until {until}"));
     }
 
-    /// Not for longer than publishers are kept waiting: with a pause in which one is made.
+    /// Not for as long as publishers are kept waiting.
     fn starve(&mut self) {
         let until = self.later(5_000_000_000);
-        if self.clock.ns() > self.server.makes_from + 100_000_000 {
-            self.server.makes_from = until;
-        }
+        self.server.make_none_before(until);
     }
 
     fn withhold(&mut self) {

@@ -54,22 +54,25 @@ impl<X: Parts> World<X> {
         if self.server.shard().is_none() && self.clock.ns() >= self.starts_ns {
             self.start()?;
         }
+        // Also while the shard stalls.
+        if self.server.make_slots(self.trace.now_ns) {
+            self.injected.note(Kind::NoSegments, 1);
+        }
         let (publishers, clients) =
             (self.publishers.len(), self.publishers.len() + self.subscribers.len());
         let first = self.random.below(clients as u64) as usize;
         let mut busy = true;
         for at in 0..clients {
             let client = (first + at) % clients;
-            let (misses, waits) = (self.random.one_in(8), self.random.one_in(4));
-            if !(publishing && misses) {
+            if !(publishing && self.random.one_in(8)) {
                 if client < publishers {
                     self.poll_publisher(client, publishing)?;
                 } else {
                     self.poll_subscriber(client - publishers)?;
                 }
             }
-            let arrived = self.server.endpoint().is_some_and(|shard| self.net.has_arrived(shard));
-            if (busy || arrived) && !(publishing && waits) {
+            busy |= self.has_arrived();
+            while busy && !(publishing && self.random.one_in(4)) {
                 busy = self.poll_server()?;
             }
         }
@@ -79,6 +82,11 @@ impl<X: Parts> World<X> {
         }
         self.replace_ended();
         Ok(())
+    }
+
+    /// True while frames wait in the shard's port.
+    fn has_arrived(&self) -> bool {
+        self.server.endpoint().is_some_and(|shard| self.net.has_arrived(shard))
     }
 
     fn poll_publisher(&mut self, at: usize, publishing: bool) -> Check {
@@ -149,9 +157,6 @@ impl<X: Parts> World<X> {
         if now_ns >= self.unread_until {
             self.server.read_sealed(now_ns);
         }
-        if self.server.make_slots(now_ns) {
-            self.injected.note(Kind::NoSegments, 1);
-        }
         let (waits, full) = self.back_pressure();
         let work = self.server.poll();
         self.polls += u64::from(work > 0);
@@ -219,7 +224,8 @@ impl<X: Parts> World<X> {
         self.clogs.clear();
         (self.stalled_until, self.hung_until, self.withheld_until) = (0, 0, 0);
         self.unread_until = 0;
-        (self.server.makes_from, self.torn_start, self.doomed) = (0, None, None);
+        self.server.make_none_before(0);
+        (self.torn_start, self.doomed) = (None, None);
         if let Some(region) = self.server.region() {
             region.take_cut();
         }
@@ -310,7 +316,7 @@ impl<X: Parts> World<X> {
         let mut quiet = 0;
         while quiet < 2 * SESSION_TIMEOUT_MS / 50 {
             self.advance(50_000_000);
-            self.poll_server()?;
+            while self.poll_server()? {}
             quiet = if self.net.next_arrival_ns().is_some() { 0 } else { quiet + 1 };
         }
         if let Some(shard) = self.server.shard() {

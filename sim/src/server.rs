@@ -9,6 +9,7 @@ use mstream_dataplane::{
     Status,
 };
 use mstream_nic::Port;
+use mstream_nic::port::BURST;
 use mstream_nic::sim::{Endpoint, SimNet};
 use mstream_pmem::cold::ColdStore;
 use mstream_pmem::index::ArenaSize;
@@ -66,6 +67,8 @@ pub(crate) struct ServerConfig {
     pub(crate) level: Level,
     /// Buffers of its port.
     pub(crate) frames: usize,
+    /// Frames that its port hands over at once, at most.
+    burst: usize,
     slots: u32,
     /// Slots that exist from the beginning.
     first_slots: u32,
@@ -107,6 +110,7 @@ impl ServerConfig {
             vlan: random.one_in(4).then(|| random.within(1..=4094) as u16),
             level,
             frames: random.within(128..=512) as usize,
+            burst: random.size(1..=BURST as u64) as usize,
             slots,
             first_slots: if few || mix.has(Kind::NoSegments) { 1 } else { slots },
             make_ns: random.within(0..=50_000_000),
@@ -167,6 +171,8 @@ struct Running<X: Parts> {
     poll: Loop<X>,
     endpoint: Endpoint,
     commands: Arc<ArrayQueue<Command>>,
+    /// A slot that was made waits among them.
+    offers: bool,
     replies: Arc<ArrayQueue<Reply>>,
     sealed: Arc<ArrayQueue<Sealed>>,
     /// A segment that is being read until this time.
@@ -185,7 +191,9 @@ pub(crate) struct Server<X: Parts> {
     /// A slot that is being made is ready at this time.
     making_until: Option<u64>,
     /// No slot is made before this time.
-    pub(crate) makes_from: u64,
+    makes_from: u64,
+    /// One was asked for since, and none was made yet.
+    kept_waiting: bool,
     /// Counts boots of the machine.
     boots: u8,
     /// A start that did not get to serving may have found a loss.
@@ -207,7 +215,8 @@ pub(crate) enum Started {
 impl<X: Parts> Server<X> {
     pub(crate) fn new(config: ServerConfig, cold: Cold) -> Server<X> {
         let (medium, slots) = (Some(config.region()), config.first_slots);
-        let (running, making_until, makes_from) = (None, None, 0);
+        let (running, making_until) = (None, None);
+        let (makes_from, kept_waiting) = (0, false);
         let (boots, unsaid_loss) = (1, false);
         Server {
             config,
@@ -216,6 +225,7 @@ impl<X: Parts> Server<X> {
             slots,
             making_until,
             makes_from,
+            kept_waiting,
             boots,
             unsaid_loss,
             cold,
@@ -283,7 +293,7 @@ impl<X: Parts> Server<X> {
         let now = clock.now();
         // A start takes a segment: one is made for it while there may be more.
         self.slots = self.next_slots();
-        self.making_until = None;
+        (self.making_until, self.kept_waiting) = (None, false);
         let names = [random.key(), random.key()];
         if let Some(operations) = dies_in {
             region.cut_in(operations);
@@ -307,6 +317,7 @@ impl<X: Parts> Server<X> {
         }
         let port = net.attach(SHARD_MAC, self.config.frames);
         let endpoint = port.endpoint();
+        net.limit_burst(endpoint, self.config.burst);
         let port = parts.shard_port(port);
         let entry =
             |id: u16| PublisherEntry { id: id.into(), name: format!("publisher-{id}").into() };
@@ -344,8 +355,9 @@ impl<X: Parts> Server<X> {
         let poll = PollLoop::new(vec![port], shard, clock, taken, answered, status)
             .with_cold(link)
             .lending_to(Arc::clone(&sealed));
-        let reading = None;
-        self.running = Some(Running { poll, endpoint, commands, replies, sealed, reading, read });
+        let (offers, reading) = (false, None);
+        let running = Running { poll, endpoint, commands, offers, replies, sealed, reading, read };
+        self.running = Some(running);
         Ok(Started::Runs { loss: std::mem::take(&mut self.unsaid_loss) })
     }
 
@@ -375,7 +387,10 @@ impl<X: Parts> Server<X> {
     }
 
     pub(crate) fn poll(&mut self) -> u64 {
-        self.running.as_mut().map_or(0, |running| running.poll.poll())
+        let Some(running) = &mut self.running else { return 0 };
+        let work = running.poll.poll();
+        running.offers &= !running.commands.is_empty();
+        work
     }
 
     /// Tells the shard something; false when it does not run or has too much to do.
@@ -410,28 +425,35 @@ impl<X: Parts> Server<X> {
         }
     }
 
+    /// No slot is made before `until`; not later than before while the log waits for one, so that it gets one in the end.
+    pub(crate) fn make_none_before(&mut self, until: u64) {
+        if until < self.makes_from || !self.kept_waiting {
+            self.makes_from = until;
+        }
+    }
+
     /// Makes slots that the log asks for, one at a time. True when one is asked for and none is made.
     pub(crate) fn make_slots(&mut self, now_ns: u64) -> bool {
-        let Some(running) = &self.running else { return false };
-        match self.making_until {
-            Some(until) if now_ns >= until => {
+        let Some(running) = &mut self.running else { return false };
+        if let Some(until) = self.making_until {
+            if now_ns >= until {
                 self.making_until = None;
-                if running.commands.push(Command::SlotReady(self.slots)).is_ok() {
-                    self.slots += 1;
+                running.offers |= running.commands.push(Command::SlotReady(self.slots)).is_ok();
+                if running.offers {
+                    (self.slots, self.kept_waiting) = (self.slots + 1, false);
                 }
-                false
             }
-            Some(_) => false,
-            None => {
-                let wants = running.poll.shard().wal().slots_wanted() > 0
-                    && running.commands.is_empty()
-                    && self.slots < self.config.slots;
-                if wants && now_ns >= self.makes_from {
-                    self.making_until = Some(now_ns + self.config.make_ns);
-                }
-                wants && now_ns < self.makes_from
-            }
+            return false;
         }
+        let wants = running.poll.shard().wal().slots_wanted() > 0
+            && !running.offers
+            && self.slots < self.config.slots;
+        if wants && now_ns >= self.makes_from {
+            self.making_until = Some(now_ns + self.config.make_ns);
+        }
+        let none = wants && now_ns < self.makes_from;
+        self.kept_waiting |= none;
+        none
     }
 
     /// The log as a start would find it now, if power were lost and `survives` said what is left.

@@ -96,6 +96,12 @@ impl SimNet {
         self.network.borrow_mut().withhold(endpoint, frames);
     }
 
+    /// A port hands over at most `frames` of its frames at once, though more may be asked for and have arrived: as a NIC
+    /// does, whose ring is read while it fills.
+    pub fn limit_burst(&self, endpoint: Endpoint, frames: usize) {
+        self.network.borrow_mut().limit_burst(endpoint, frames);
+    }
+
     /// Nothing leaves a port while `dead` is true, nor is it counted: for a machine that dies in the midst of something that
     /// its code does to the end.
     pub fn silence(&self, endpoint: Endpoint, dead: Arc<AtomicBool>) {

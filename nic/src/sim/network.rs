@@ -42,6 +42,8 @@ struct Station {
     arrived: VecDeque<usize>,
     /// Buffers that the port does not get from its own pool.
     withheld: usize,
+    /// The port hands over at most so many frames at once.
+    burst: usize,
     /// Nothing leaves it while this is true.
     dead: Arc<AtomicBool>,
 }
@@ -95,7 +97,13 @@ impl Network {
         }
         let endpoint = Endpoint(self.stations.len());
         let (arrived, dead) = (VecDeque::new(), Arc::default());
-        self.stations.push(Station { attached: true, arrived, withheld: 0, dead });
+        self.stations.push(Station {
+            attached: true,
+            arrived,
+            withheld: 0,
+            burst: usize::MAX,
+            dead,
+        });
         self.attached.push((endpoint, mac));
         endpoint
     }
@@ -132,6 +140,14 @@ impl Network {
 
     pub(super) fn withhold(&mut self, endpoint: Endpoint, frames: usize) {
         self.stations[endpoint.0].withheld = frames;
+    }
+
+    pub(super) fn limit_burst(&mut self, endpoint: Endpoint, frames: usize) {
+        self.stations[endpoint.0].burst = frames;
+    }
+
+    pub(super) fn burst(&self, endpoint: Endpoint) -> usize {
+        self.stations[endpoint.0].burst
     }
 
     pub(super) fn silence(&mut self, endpoint: Endpoint, dead: Arc<AtomicBool>) {

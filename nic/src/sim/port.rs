@@ -55,6 +55,7 @@ impl Port for SimPort {
     fn receive(&mut self, into: &mut FrameQueue<PoolFrame>, max: usize) -> usize {
         let mut network = self.network.borrow_mut();
         let withheld = network.withheld(self.endpoint);
+        let max = max.min(network.burst(self.endpoint));
         for got in 0..max {
             if !network.has_arrived(self.endpoint) {
                 return got;
