@@ -38,6 +38,8 @@ pub struct Totals {
     /// As in [`Outcome`].
     pub polls: u64,
     /// As in [`Outcome`].
+    pub frames: u64,
+    /// As in [`Outcome`].
     pub passed_ns: u64,
     /// As in [`Outcome`].
     pub messages: u64,
@@ -55,6 +57,7 @@ impl Totals {
         self.seeds += 1;
         self.steps += outcome.steps;
         self.polls += outcome.polls;
+        self.frames += outcome.frames;
         self.passed_ns += outcome.passed_ns;
         self.messages += outcome.messages;
         self.batches += outcome.batches;

@@ -142,13 +142,14 @@ fn summary(args: &Args, totals: &Totals, seconds: f64) -> String {
     let rate = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
     format!(
         "seeds from {}: {} played in {seconds:.1} s; simulated {passed:.0} s, {:.0} times real time; {} steps, {} \
-         polls with work, {:.0} of them a second; {} messages, {:.0} batches a simulated second; {} ended early, reboots having left no free segment\nfaults: {}",
+         polls with work, {:.0} of them a second, of {:.1} frames; {} messages, {:.0} batches a simulated second; {} ended early, reboots having left no free segment\nfaults: {}",
         args.seed,
         totals.seeds,
         rate(passed),
         totals.steps,
         totals.polls,
         rate(totals.polls as f64),
+        totals.frames as f64 / totals.polls.max(1) as f64,
         totals.messages,
         if passed > 0.0 { totals.batches as f64 / passed } else { 0.0 },
         totals.no_room,

@@ -159,7 +159,7 @@ impl<X: Parts> World<X> {
         }
         let (waits, full) = self.back_pressure();
         let work = self.server.poll();
-        self.polls += u64::from(work > 0);
+        (self.polls, self.frames) = (self.polls + u64::from(work > 0), self.frames + work);
         let torn = self.server.region().is_some_and(SimRegion::is_cut);
         if !torn {
             self.hear_replies();

@@ -110,7 +110,7 @@ impl ServerConfig {
             vlan: random.one_in(4).then(|| random.within(1..=4094) as u16),
             level,
             frames: random.within(128..=512) as usize,
-            burst: random.size(1..=BURST as u64) as usize,
+            burst: if random.one_in(4) { BURST } else { random.size(1..=7) as usize },
             slots,
             first_slots: if few || mix.has(Kind::NoSegments) { 1 } else { slots },
             make_ns: random.within(0..=50_000_000),

@@ -81,6 +81,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Polls of the shard that had something to do.
     pub polls: u64,
+    /// Frames that came in or went out in these.
+    pub frames: u64,
     /// Virtual time that passed, in nanoseconds.
     pub passed_ns: u64,
     /// Messages that were stored.
@@ -142,7 +144,8 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
         let what = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Broken { invariant: PANIC, what })
     });
-    let World { trace, history, net, mut injected, delays, mix, polls, no_room, .. } = world;
+    let World { trace, history, net, mut injected, delays, mix, polls, frames, no_room, .. } =
+        world;
     injected.note_network(&net.counts(), delays);
     let (steps, passed_ns) = (trace.step, trace.now_ns.saturating_sub(BEGIN_NS));
     match result {
@@ -150,6 +153,7 @@ pub fn run<X: Parts>(run: Run, parts: X) -> Result<Outcome, Box<Failure>> {
             injected,
             steps,
             polls,
+            frames,
             passed_ns,
             messages: history.messages,
             batches: history.batches,
@@ -216,6 +220,7 @@ pub(crate) struct World<X: Parts> {
     /// The next disturbance happens once in this many steps.
     pub(crate) calm: u64,
     pub(crate) polls: u64,
+    pub(crate) frames: u64,
 }
 
 impl<X: Parts> World<X> {
@@ -262,6 +267,7 @@ impl<X: Parts> World<X> {
             clients: 0,
             calm: random.within(20..=300),
             polls: 0,
+            frames: 0,
             random,
         };
         world.clock.set(BEGIN_NS);
