@@ -71,10 +71,7 @@ impl<X: Parts> World<X> {
                     self.poll_subscriber(client - publishers)?;
                 }
             }
-            busy |= self.has_arrived();
-            while busy && !(publishing && self.random.one_in(4)) {
-                busy = self.poll_server()?;
-            }
+            busy = self.poll_while(busy, publishing)?;
         }
         if !publishing || !self.random.one_in(8) {
             let now = self.clock.clone().now();
@@ -84,9 +81,16 @@ impl<X: Parts> World<X> {
         Ok(())
     }
 
-    /// True while frames wait in the shard's port.
-    fn has_arrived(&self) -> bool {
-        self.server.endpoint().is_some_and(|shard| self.net.has_arrived(shard))
+    /// The shard polls while it has something to do, or for less long if it `may_stop`. True if it may still have some.
+    fn poll_while(&mut self, mut busy: bool, may_stop: bool) -> Result<bool, Broken> {
+        busy |= self.server.endpoint().is_some_and(|shard| self.net.has_arrived(shard));
+        let mut polls = 0;
+        while busy && !(may_stop && self.random.one_in(4)) {
+            busy = self.poll_server()?;
+            polls += 1;
+            liveness::runs_out(polls)?;
+        }
+        Ok(busy)
     }
 
     fn poll_publisher(&mut self, at: usize, publishing: bool) -> Check {
@@ -316,7 +320,7 @@ impl<X: Parts> World<X> {
         let mut quiet = 0;
         while quiet < 2 * SESSION_TIMEOUT_MS / 50 {
             self.advance(50_000_000);
-            while self.poll_server()? {}
+            self.poll_while(true, false)?;
             quiet = if self.net.next_arrival_ns().is_some() { 0 } else { quiet + 1 };
         }
         if let Some(shard) = self.server.shard() {
