@@ -87,34 +87,39 @@ impl Sizes {
     }
 }
 
-/// Looks for which it is remembered that segments were short: recycling one takes some, and another may be made meanwhile.
-const REMEMBERED: u32 = 2_048;
+/// Steps for which it is remembered that segments were short: recycling one takes some, and another may be made meanwhile.
+const REMEMBERED: u32 = 1_024;
 
 /// How many segments a log has free.
 #[derive(Debug)]
 pub(crate) struct Room {
     /// It recycles none unless fewer are free; unknown where room in its index runs short before segments do.
     pub(crate) recycles_below: Option<u32>,
-    /// Looks since fewer were free.
-    looks: u32,
+    /// Steps since fewer were free.
+    steps: u32,
 }
 
 impl Default for Room {
     fn default() -> Room {
-        Room { recycles_below: None, looks: REMEMBERED }
+        Room { recycles_below: None, steps: REMEMBERED }
     }
 }
 
 impl Room {
+    pub(crate) fn stepped(&mut self) {
+        self.steps = self.steps.saturating_add(1);
+    }
+
     pub(crate) fn looked(&mut self, free: u32) {
-        let short = self.recycles_below.is_some_and(|below| free < below);
-        self.looks = if short { 0 } else { self.looks.saturating_add(1) };
+        if self.recycles_below.is_some_and(|below| free < below) {
+            self.steps = 0;
+        }
     }
 
     /// A stream let go of what its rules keep: segments had run short.
     pub(crate) fn recycled(&self, stream: u32, free: u32, (from, to): (u64, u64)) -> Check {
         match self.recycles_below {
-            Some(below) if from < to && self.looks >= REMEMBERED => {
+            Some(below) if from < to && self.steps >= REMEMBERED => {
                 kept::recycled(stream, (from, to), free, below)
             }
             _ => Ok(()),
