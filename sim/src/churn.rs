@@ -28,8 +28,10 @@ impl<X: Parts> World<X> {
     }
 
     fn restart_subscriber(&mut self, at: usize, forgets: bool) {
-        let (number, stream) = (self.subscribers[at].number, self.subscribers[at].stream);
-        let mut resume = self.subscribers[at].resume();
+        let old = self.subscribers.remove(at);
+        let (number, stream, host) = (old.number, old.stream, self.host(old.host));
+        let mut resume = old.resume();
+        drop(old);
         if let Some(resume) = &mut resume
             && forgets
         {
@@ -37,9 +39,15 @@ impl<X: Parts> World<X> {
         }
         let place = resume.as_ref().map(|resume| (resume.next, resume.position));
         self.trace.line(format_args!("subscriber {number} restarts at {place:?}"));
-        let attached = self.attach();
+        let attached = self.attach(host);
         let (history, random) = (&self.history, &mut self.random);
-        self.subscribers[at] = Subscriber::new(number, stream, resume, attached, history, random);
+        let new = Subscriber::new(number, stream, resume, attached, history, random);
+        self.subscribers.insert(at, new);
+    }
+
+    /// Where a client begins anew: on the machine that it was on, half the time.
+    fn host(&mut self, had: u16) -> Option<u16> {
+        self.chaos.one_in(2).then_some(had)
     }
 
     /// A publisher's next life begins; the old one dies, or goes on if it is to be a zombie.
@@ -65,12 +73,16 @@ impl<X: Parts> World<X> {
         }
         let Role { actor, stream, .. } = role;
         self.trace.line(format_args!("publisher {actor} begins life {life} in stream {stream}"));
-        let new = self.publisher(role, life, serial);
         if zombie {
+            let new = self.publisher(role, life, serial, None);
             self.publishers.push(new);
-        } else {
-            self.publishers[at] = new;
+            return;
         }
+        let old = self.publishers.remove(at);
+        let host = self.host(old.host);
+        drop(old);
+        let new = self.publisher(role, life, serial, host);
+        self.publishers.insert(at, new);
     }
 
     /// Whoever learnt that its stream was deleted, or that the log lost what it had been told, begins anew.
@@ -87,7 +99,7 @@ impl<X: Parts> World<X> {
                 let number = self.subscribers[at].number;
                 let stream = self.catalogue.any(&mut self.random);
                 self.trace.line(format_args!("subscriber {number} goes to stream {stream}"));
-                let attached = self.attach();
+                let attached = self.attach(None);
                 let (history, random) = (&self.history, &mut self.random);
                 self.subscribers[at] =
                     Subscriber::new(number, stream, None, attached, history, random);

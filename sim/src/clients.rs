@@ -36,6 +36,8 @@ pub(crate) fn drifted(now_ns: u64, ppm: i64) -> u64 {
 
 /// A client's place in the network.
 pub(crate) struct Attached<P> {
+    /// Which one it is: says its addresses.
+    pub(crate) number: u16,
     pub(crate) endpoint: Endpoint,
     pub(crate) port: P,
     pub(crate) addresses: Addresses,
@@ -61,5 +63,5 @@ pub(crate) fn attach(
     let port = net.attach(mac, CLIENT_FRAMES);
     let addresses = Addresses { mac, vlan, ips, udp_port: 40_000, shard_udp_port: SHARD_UDP_PORT };
     let pace = Pace { drift_ppm, ..Pace::default() };
-    Attached { endpoint: port.endpoint(), port, addresses, pace }
+    Attached { number, endpoint: port.endpoint(), port, addresses, pace }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Over {
 pub(crate) struct Publisher<P: Port> {
     pub(crate) role: Role,
     pub(crate) life: u32,
+    /// Its place in the network.
+    pub(crate) host: u16,
     pub(crate) endpoint: Endpoint,
     pub(crate) pace: Pace,
     client: Client<P>,
@@ -100,7 +102,7 @@ impl<P: Port> Publisher<P> {
         attached: Attached<P>,
         random: &mut Random,
     ) -> Publisher<P> {
-        let Attached { endpoint, port, addresses, pace } = attached;
+        let Attached { number: host, endpoint, port, addresses, pace } = attached;
         let mut client = Client::new(port, addresses, random.key());
         let identity =
             if role.named { Identity::Publisher(role.actor.into()) } else { Identity::Anonymous };
@@ -116,6 +118,7 @@ impl<P: Port> Publisher<P> {
         Publisher {
             role,
             life,
+            host,
             endpoint,
             pace,
             client,

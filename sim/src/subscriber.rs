@@ -21,6 +21,8 @@ use crate::trace::Trace;
 pub(crate) struct Subscriber<P: Port> {
     pub(crate) number: u32,
     pub(crate) stream: u32,
+    /// Its place in the network.
+    pub(crate) host: u16,
     pub(crate) endpoint: Endpoint,
     pub(crate) pace: Pace,
     client: Client<P>,
@@ -97,7 +99,7 @@ impl<P: Port> Subscriber<P> {
         history: &History,
         random: &mut Random,
     ) -> Subscriber<P> {
-        let Attached { endpoint, port, addresses, pace } = attached;
+        let Attached { number: host, endpoint, port, addresses, pace } = attached;
         let mut client = Client::new(port, addresses, random.key());
         let max_beat_ms = random.within(20..=2_000) as u32;
         let session =
@@ -121,6 +123,7 @@ impl<P: Port> Subscriber<P> {
         Subscriber {
             number,
             stream,
+            host,
             endpoint,
             pace,
             client,

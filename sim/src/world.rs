@@ -299,25 +299,26 @@ impl<X: Parts> World<X> {
         for actor in 1..=publishers as u16 {
             let named = !self.random.one_in(3);
             let stream = self.catalogue.any(&mut self.random);
-            let publisher = self.publisher(Role { actor, named, stream }, 1, 0);
+            let publisher = self.publisher(Role { actor, named, stream }, 1, 0, None);
             self.publishers.push(publisher);
         }
         for number in 1..=subscribers as u32 {
             let stream = self.catalogue.any(&mut self.random);
-            let attached = self.attach();
+            let attached = self.attach(None);
             let (history, random) = (&self.history, &mut self.random);
             let subscriber = Subscriber::new(number, stream, None, attached, history, random);
             self.subscribers.push(subscriber);
         }
     }
 
-    /// A new client's place in the network.
-    pub(crate) fn attach(&mut self) -> Attached<X::ClientPort> {
-        self.clients += 1;
+    /// A new client's place in the network: a new one, or that which one had that is gone.
+    pub(crate) fn attach(&mut self, had: Option<u16>) -> Attached<X::ClientPort> {
+        let number = had.unwrap_or(self.clients + 1);
+        self.clients = self.clients.max(number);
         let (vlan, drift_ppm) = (self.server.config().vlan, drift(self.mix, &mut self.random));
-        let place = attach(&self.net, self.clients, vlan, drift_ppm, &mut self.random);
-        let Attached { endpoint, port, addresses, pace } = place;
-        Attached { endpoint, port: self.parts.client_port(port), addresses, pace }
+        let place = attach(&self.net, number, vlan, drift_ppm, &mut self.random);
+        let Attached { number, endpoint, port, addresses, pace } = place;
+        Attached { number, endpoint, port: self.parts.client_port(port), addresses, pace }
     }
 
     pub(crate) fn publisher(
@@ -325,9 +326,10 @@ impl<X: Parts> World<X> {
         role: Role,
         life: u32,
         serial: u64,
+        had: Option<u16>,
     ) -> Publisher<X::ClientPort> {
         self.history.begins(role.actor, role.named, life);
-        let attached = self.attach();
+        let attached = self.attach(had);
         Publisher::new(role, life, serial, attached, &mut self.random)
     }
 }

@@ -63,7 +63,7 @@ impl SimNet {
 
     /// A new port with address `mac` and a pool of `frames` buffers. If another port has the address
     /// the new one takes it over, like a machine that was replaced. A port leaves the network when it
-    /// is dropped.
+    /// is dropped; the next one of its address has its paths, and gets what is on its way to it.
     pub fn attach(&self, mac: [u8; 6], frames: usize) -> SimPort {
         let endpoint = self.network.borrow_mut().attach(mac);
         SimPort::new(Rc::clone(&self.network), endpoint, frames)

@@ -38,6 +38,9 @@ pub(super) struct Network {
 /// The network's end of a port.
 #[derive(Debug)]
 struct Station {
+    mac: u64,
+    /// A port is here, though another may have its address by now.
+    is_used: bool,
     attached: bool,
     arrived: VecDeque<usize>,
     /// Buffers that the port does not get from its own pool.
@@ -95,23 +98,24 @@ impl Network {
             let (endpoint, _) = self.attached.remove(at);
             self.stations[endpoint.0].attached = false;
         }
-        let endpoint = Endpoint(self.stations.len());
         let (arrived, dead) = (VecDeque::new(), Arc::default());
-        self.stations.push(Station {
-            attached: true,
-            arrived,
-            withheld: 0,
-            burst: usize::MAX,
-            dead,
-        });
-        self.attached.push((endpoint, mac));
-        endpoint
+        let (is_used, attached, withheld, burst) = (true, true, 0, usize::MAX);
+        let station = Station { mac, is_used, attached, arrived, withheld, burst, dead };
+        // What is on its way to a port that left reaches the next one of its address.
+        let left = self.stations.iter().position(|left| left.mac == mac && !left.is_used);
+        let at = left.unwrap_or(self.stations.len());
+        match self.stations.get_mut(at) {
+            Some(left) => *left = station,
+            None => self.stations.push(station),
+        }
+        self.attached.push((Endpoint(at), mac));
+        Endpoint(at)
     }
 
     pub(super) fn detach(&mut self, endpoint: Endpoint) {
         self.attached.retain(|(attached, _)| *attached != endpoint);
         let station = &mut self.stations[endpoint.0];
-        station.attached = false;
+        (station.attached, station.is_used) = (false, false);
         self.spare.extend(station.arrived.drain(..));
     }
 
