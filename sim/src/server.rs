@@ -310,6 +310,7 @@ impl<X: Parts> Server<X> {
         if let Some(damage) = wal.fault().and_then(|fault| fault.damages.first()) {
             return Err(does_not_open(damage));
         }
+        kept::loss(wal.possible_loss(), self.may_have_lost())?;
         self.unsaid_loss |= wal.possible_loss();
         let is_dead = |wal: &Wal<X::Region>| X::inner(wal.region()).is_cut();
         if is_dead(&wal) {

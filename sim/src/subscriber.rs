@@ -31,6 +31,8 @@ pub(crate) struct Subscriber<P: Port> {
     next: Option<u64>,
     /// Where it must start when it asked for another place than an offset: at or behind this.
     least: u64,
+    /// It asked for the earliest offset: nothing that is held is left out.
+    earliest: bool,
     /// The time that it asked for, and what its stream was then.
     since: Option<(u64, Since)>,
     /// How often the log had been opened when it last asked for a place.
@@ -130,6 +132,7 @@ impl<P: Port> Subscriber<P> {
             subscription,
             next,
             least: if from == From::Latest { promised } else { earliest },
+            earliest: from == From::Earliest,
             since: None,
             starts: history.starts,
             losses: history.losses(stream),
@@ -155,7 +158,7 @@ impl<P: Port> Subscriber<P> {
         trace.line(format_args!("subscriber {} seeks {from:?}", self.number));
         let (_, promised, earliest) = history.bounds(self.stream);
         self.least = if from == From::Latest { promised } else { earliest };
-        self.starts = history.starts;
+        (self.starts, self.earliest) = (history.starts, from == From::Earliest);
         self.since = match from {
             From::Time(time) => Some((time, history.since(self.stream, time))),
             _ => None,
@@ -194,7 +197,8 @@ impl<P: Port> Subscriber<P> {
         match note {
             Note::Subscribed { start } => {
                 trace.line(format_args!("subscriber {number} starts at {start}"));
-                let (end, ..) = history.bounds(stream);
+                let (end, _, earliest) = history.bounds(stream);
+                let begins = self.next.is_none();
                 let next = *self.next.get_or_insert(start);
                 if history.losses > 0 {
                     return Ok(());
@@ -203,7 +207,8 @@ impl<P: Port> Subscriber<P> {
                 if let Some((time, asked)) = self.since.take().filter(|_| as_asked) {
                     gaps::since(start, asked, history.since(stream, time))?;
                 }
-                gaps::start(next, start, if as_asked { self.least } else { 0 }, end)
+                let most = if self.earliest && begins && as_asked { earliest } else { end };
+                gaps::start(next, start, if as_asked { self.least } else { 0 }, most)
             }
             Note::Message { offset, entry } => {
                 let entry = entry.ok_or_else(|| {
@@ -228,14 +233,12 @@ impl<P: Port> Subscriber<P> {
                 trace.line(format_args!("subscriber {number}: {from} to {to} lost"));
                 gaps::next(self.next, from)?;
                 self.next = Some(to);
-                gaps::lost(from, to, history.losses)
+                history.lost(stream, from, to, self.losses == history.losses(stream))
             }
             Note::OffsetGone(first) => {
                 trace.line(format_args!("subscriber {number}: offset gone, {first} is the first"));
-                let (_, _, earliest) = history.bounds(stream);
-                if self.starts == history.starts {
-                    gaps::gone(self.next.unwrap_or(0), first, earliest)?;
-                }
+                let now = self.starts == history.starts;
+                history.gone(stream, self.next.unwrap_or(0), first, now)?;
                 self.seek(From::Earliest, history, trace);
                 Ok(())
             }

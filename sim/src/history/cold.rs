@@ -33,16 +33,14 @@ impl History {
                 continue;
             }
             // Passed over may be what was lost, and what a message displaced that was lost itself.
-            let passed_over =
-                |from: u64, to| (from.max(known.began)..to).all(|gone| known.may_be_gone(gone));
-            if self.losses == 0 || !passed_over(end, hot) {
+            if self.losses == 0 || !known.is_passed_over(end, hot) {
                 compacted::reaches(id, end, hot)?;
             }
             let mut next = 0;
             while next < end {
                 let read = store.read(id.into(), ColdFrom::Offset(next), &mut page);
                 let from = page.from();
-                let is_held = from <= next || self.losses > 0 && passed_over(next, from);
+                let is_held = from <= next || self.losses > 0 && known.is_passed_over(next, from);
                 compacted::readable(id, next, read.is_ok_and(|found| found && is_held))?;
                 let mut at = next.max(from);
                 for record in page.records() {

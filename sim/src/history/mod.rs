@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::content::Content;
 use crate::invariants::gaps::Since;
 use crate::invariants::{
-    Check, bytes, compacted, diverged, durable, kept, once, order, told, watermark,
+    Check, bytes, compacted, diverged, durable, gaps, kept, once, order, told, watermark,
 };
 use crate::newest::Newest;
 use crate::records::{Copies, Found};
@@ -68,8 +68,9 @@ struct Stream {
     /// Offsets below this one were delivered or acknowledged: the log must hold them, or have held
     /// them, for good.
     promised: u64,
-    /// First offset held.
+    /// First offset held, and the highest that this was in any life of the log.
     earliest: u64,
+    highest_earliest: u64,
     hint: u64,
     deleted: bool,
     /// How often a reboot took something of it, or the whole log.
@@ -87,6 +88,17 @@ struct Stream {
 impl Stream {
     fn at(&self, offset: u64) -> Option<&Entry> {
         self.log.get(offset as usize)?.as_ref()
+    }
+
+    /// What is below this is not held any more. Where it began before.
+    fn begins_at(&mut self, earliest: u64) -> u64 {
+        self.highest_earliest = self.highest_earliest.max(earliest);
+        std::mem::replace(&mut self.earliest, earliest)
+    }
+
+    /// True if nothing between these offsets has to be held, but what may have been lost before it was copied.
+    fn is_passed_over(&self, from: u64, to: u64) -> bool {
+        (from.max(self.began)..to).all(|gone| self.may_be_gone(gone))
     }
 
     /// True unless cold segments are to have what stands there.
@@ -224,7 +236,7 @@ impl History {
             let state = wal.stream(slot);
             let known = &mut self.streams[id as usize - 1];
             kept::earliest(id, state.earliest_offset, known.earliest)?;
-            let before = std::mem::replace(&mut known.earliest, state.earliest_offset);
+            let before = known.begins_at(state.earliest_offset);
             let mut next = known.log.len() as u64;
             while next < state.next_offset {
                 let hint = self.stream(id).hint;
@@ -323,7 +335,7 @@ impl History {
             }
             known.sizes.found(wal, slot)?;
             // What was dropped by a stream's rules because of a tail that was lost is held again.
-            known.earliest = state.earliest_offset;
+            known.begins_at(state.earliest_offset);
             // What was looked at after a poll may have been committed after the moment in it at which the process ended.
             known.visible = known.visible.min(end);
         }
@@ -436,6 +448,25 @@ impl History {
             diverged::common(*offset, *seen, now.map(|now| now.map(|now| now.content)))?;
         }
         Ok(())
+    }
+
+    /// A subscriber was told that these offsets are lost; `now` says that nothing was lost since that was said.
+    pub(crate) fn lost(&self, stream: u32, from: u64, to: u64, now: bool) -> Check {
+        let known = &self.streams[stream as usize - 1];
+        gaps::lost(from, to, known.losses > 0 && (!now || known.is_passed_over(from, to)))
+    }
+
+    /// A subscriber was told that an offset is gone, and `first` is held; `now` says that the log was not opened since it asked.
+    pub(crate) fn gone(&self, stream: u32, next: u64, first: u64, now: bool) -> Check {
+        let known = &self.streams[stream as usize - 1];
+        let (_, _, earliest) = self.bounds(stream);
+        match now {
+            true => gaps::gone(next, first, earliest),
+            // Where something was lost what is held may have begun anywhere.
+            false if self.losses > 0 => Ok(()),
+            false if known.keep.is_some() => gaps::gone(next, first, 0),
+            false => gaps::gone(next, first, known.highest_earliest),
+        }
     }
 
     /// A subscriber was told that these offsets were compacted away.

@@ -15,6 +15,12 @@ pub(crate) fn end(stream: u32, end: u64, promised: u64) -> Check {
     Ok(())
 }
 
+/// A start says that something may be lost only after a boot of a machine that may lose something by it.
+pub(crate) fn loss(said: bool, may_be: bool) -> Check {
+    ensure!(NAME, may_be || !said, "a start says that something may be lost, and nothing can be");
+    Ok(())
+}
+
 /// What the log holds is what it held before.
 pub(crate) fn same(stream: u32, offset: u64, now: &Entry, before: Option<&Entry>) -> Check {
     ensure!(
