@@ -50,6 +50,8 @@ mstream_planted::bugs! {
     AgeTooShort,
     /// Who asks for a time is sent what was stored after it, not at it.
     TimeExclusive,
+    /// Who asks for the earliest offset is sent what is stored from then on.
+    EarliestIsLatest,
     /// Why a subscription stopped is said once.
     StopNotRepeated,
     /// Subscriptions are not told what they were sent.

@@ -138,10 +138,14 @@ impl<R: Region> Wal<R> {
         self.config.ready_segments + self.reserve + u32::from(planted(Bug::RecycledTooEarly))
     }
 
+    /// True while the oldest segment is being recycled.
+    pub fn is_recycling(&self) -> bool {
+        self.retire != Retire::Idle
+    }
+
     /// True when each segment that is begun makes the oldest one go, now or with the next.
     pub(crate) fn recycles(&self) -> bool {
-        self.retire != Retire::Idle
-            || self.slots_ready() <= self.slots_kept_ready() && !self.grows()
+        self.is_recycling() || self.slots_ready() <= self.slots_kept_ready() && !self.grows()
     }
 
     fn retire_step(&mut self, records: usize) {
@@ -209,8 +213,7 @@ impl<R: Region> Wal<R> {
     /// Recycles until the reserve is whole again, as far as that is possible. For starts, which take a segment
     /// each and could otherwise use the reserve up; blocks for as long as it takes.
     pub fn refill_reserve(&mut self) {
-        while self.is_short_of_segments() && (self.retire != Retire::Idle || !self.is_oldest_held())
-        {
+        while self.is_short_of_segments() && (self.is_recycling() || !self.is_oldest_held()) {
             let before = (self.retire, self.written, self.completed_written);
             self.housekeep(usize::MAX);
             let same = before == (self.retire, self.written, self.completed_written);

@@ -21,8 +21,10 @@ impl<X: Parts> World<X> {
         match *kind {
             Kind::Kill => self.crash(*kind, End::Killed),
             // Power that is lost is a boot, and a log of level `process` loses by it.
-            Kind::PowerCut if !self.is_process() => self.crash(*kind, End::Unpowered),
-            Kind::Reboot if self.is_process() => self.crash(*kind, End::Unpowered),
+            Kind::PowerCut | Kind::Reboot if self.is_process() => {
+                self.crash(Kind::Reboot, End::Unpowered);
+            }
+            Kind::PowerCut => self.crash(*kind, End::Unpowered),
             Kind::TornPoll | Kind::TornKill => self.cut_within(*kind),
             Kind::TornStart => self.tear_start(),
             Kind::Cut | Kind::Clog => self.block_path(*kind),

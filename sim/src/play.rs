@@ -44,7 +44,6 @@ impl<X: Parts> World<X> {
         let now_ns = self.clock.ns() + ns;
         self.clock.set(now_ns);
         self.net.advance(now_ns);
-        self.history.room.stepped();
         (self.trace.now_ns, self.trace.step) = (now_ns, self.trace.step + 1);
     }
 

@@ -87,42 +87,44 @@ impl Sizes {
     }
 }
 
-/// Steps for which it is remembered that segments were short: recycling one takes some, and another may be made meanwhile.
-const REMEMBERED: u32 = 1_024;
-
 /// How many segments a log has free.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Room {
-    /// It recycles none unless fewer are free; unknown where room in its index runs short before segments do.
+    /// It begins to recycle one when fewer are free; unknown where room in its index runs short before segments do.
     pub(crate) recycles_below: Option<u32>,
-    /// Steps since fewer were free.
-    steps: u32,
-}
-
-impl Default for Room {
-    fn default() -> Room {
-        Room { recycles_below: None, steps: REMEMBERED }
-    }
+    /// It began by the last look, or was about to.
+    begun: bool,
 }
 
 impl Room {
-    pub(crate) fn stepped(&mut self) {
-        self.steps = self.steps.saturating_add(1);
+    fn is_short<R: Region>(&self, wal: &Wal<R>) -> bool {
+        self.recycles_below.is_none_or(|below| wal.slots_ready() < below)
     }
 
-    pub(crate) fn looked(&mut self, free: u32) {
-        if self.recycles_below.is_some_and(|below| free < below) {
-            self.steps = 0;
-        }
+    /// What is to be known when a stream has let go of something by the next look.
+    pub(crate) fn looked<R: Region>(&mut self, wal: &Wal<R>) {
+        self.begun = self.is_short(wal) || self.begun && wal.is_recycling();
     }
 
-    /// A stream let go of what its rules keep: segments had run short.
-    pub(crate) fn recycled(&self, stream: u32, free: u32, (from, to): (u64, u64)) -> Check {
-        match self.recycles_below {
-            Some(below) if from < to && self.steps >= REMEMBERED => {
-                kept::recycled(stream, (from, to), free, below)
-            }
-            _ => Ok(()),
-        }
+    /// A stream let go of what its rules keep: segments were short when that began.
+    pub(crate) fn recycled<R: Region>(
+        &self,
+        wal: &Wal<R>,
+        stream: u32,
+        (from, to): (u64, u64),
+    ) -> Check {
+        let fine = from >= to || self.begun || self.is_short(wal);
+        kept::recycled(stream, (from, to), wal.slots_ready(), fine)
+    }
+
+    /// The same in a start, which recycles no more than it lacks; one before it may have done that, and ended.
+    pub(crate) fn recycled_by_start<R: Region>(
+        &self,
+        wal: &Wal<R>,
+        stream: u32,
+        (from, to): (u64, u64),
+    ) -> Check {
+        let fine = from >= to || self.recycles_below.is_none_or(|below| wal.slots_ready() <= below);
+        kept::recycled(stream, (from, to), wal.slots_ready(), fine)
     }
 }

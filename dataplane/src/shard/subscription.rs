@@ -174,6 +174,7 @@ impl<R: Region, F: Frame> Shard<R, F> {
         let earliest = earliest_offset(&self.wal, &self.streams, stream);
         let end = self.streams[stream].visible_end;
         match *from {
+            From::Earliest if planted(Bug::EarliestIsLatest) => Start::At(Code::Ok, end),
             From::Earliest => Start::At(Code::Ok, earliest),
             From::Latest => Start::At(Code::Ok, end),
             From::Time(time) => {

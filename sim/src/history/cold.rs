@@ -44,7 +44,8 @@ impl History {
                 compacted::readable(id, next, read.is_ok_and(|found| found && is_held))?;
                 let mut at = next.max(from);
                 for record in page.records() {
-                    let first = record.header.offset.get();
+                    let (first, lsn) = (record.header.offset.get(), record.header.lsn.get());
+                    compacted::of_this_log(id, first, lsn, wal.appended())?;
                     if at < first {
                         self.compacted(id, at, first)?;
                     }

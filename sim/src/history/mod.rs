@@ -2,6 +2,7 @@
 //! by the invariants that are about it.
 
 mod cold;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,10 +14,7 @@ use mstream_pmem::wal::{Record, StreamSlot, Wal};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::content::Content;
-use crate::invariants::gaps::Since;
-use crate::invariants::{
-    Check, bytes, compacted, diverged, durable, gaps, kept, once, order, told, watermark,
-};
+use crate::invariants::{Check, bytes, durable, kept, once, order};
 use crate::newest::Newest;
 use crate::records::{Copies, Found};
 use crate::sizes::{Room, Sizes};
@@ -229,7 +227,6 @@ impl History {
         committed: u64,
         region: &SimRegion,
     ) -> Check {
-        let free = wal.slots_ready();
         for id in 1..=self.streams.len() as u32 {
             // A stream that was not created yet, or was given up.
             let Some(slot) = wal.stream_slot(id.into()) else { continue };
@@ -254,7 +251,7 @@ impl History {
             }
             let known = &mut self.streams[id as usize - 1];
             if before < known.earliest && !known.sizes.let_go(known.earliest, self.wall_ns) {
-                self.room.recycled(id, free, (before, known.earliest))?;
+                self.room.recycled(wal, id, (before, known.earliest))?;
             }
             known.copies.drop_before(known.earliest);
             while let Some(record) = known.waiting.front().filter(|record| record.lsn < committed) {
@@ -263,7 +260,7 @@ impl History {
                 known.waiting.pop_front();
             }
         }
-        self.room.looked(free);
+        self.room.looked(wal);
         Ok(())
     }
 
@@ -307,11 +304,13 @@ impl History {
         if !loss {
             self.holds(wal, true)?;
         }
+        let mut shorter = loss;
         for id in 1..=self.streams.len() as u32 {
             let known = &mut self.streams[id as usize - 1];
             known.hint = 0;
             known.losses += u32::from(loss && another);
             let Some(slot) = wal.stream_slot(id.into()) else {
+                shorter |= !known.log.is_empty();
                 known.waiting.clear();
                 continue;
             };
@@ -323,6 +322,7 @@ impl History {
                 known.waiting.clear();
                 known.learn_again(wal, slot)?;
             } else {
+                shorter |= end < known.log.len() as u64;
                 known.waiting.retain(|record| record.end <= end);
                 known.log.truncate(end as usize);
                 known.copies.truncate(end);
@@ -330,7 +330,7 @@ impl History {
                 // A shard that is made lets go of what its streams' rules say.
                 if !known.sizes.let_go(state.earliest_offset, self.wall_ns) {
                     let gone = (known.earliest, state.earliest_offset);
-                    self.room.recycled(id, wal.slots_ready(), gone)?;
+                    self.room.recycled_by_start(wal, id, gone)?;
                 }
             }
             known.sizes.found(wal, slot)?;
@@ -339,20 +339,22 @@ impl History {
             // What was looked at after a poll may have been committed after the moment in it at which the process ended.
             known.visible = known.visible.min(end);
         }
-        self.count_again(loss);
+        self.count_again(loss, shorter);
         Ok(())
     }
 
     /// Learns again from the log who stored what. Once a reboot took something, what the log does not hold any more says
-    /// nothing about how far its publishers got.
-    fn count_again(&mut self, loss: bool) {
+    /// nothing about how far its publishers got; but that they got there is still so unless it became `shorter`.
+    fn count_again(&mut self, loss: bool, shorter: bool) {
         // What was lost may have displaced what is held.
         if self.losses == 0 {
             for known in &mut self.streams {
                 known.newest = Newest::of(&known.log);
             }
         }
-        self.last.clear();
+        if self.losses == 0 || shorter {
+            self.last.clear();
+        }
         for known in self.publishers.values_mut() {
             known.stored.clear();
             if loss {
@@ -400,151 +402,5 @@ impl History {
             }
         }
         Ok(())
-    }
-
-    /// A subscriber was handed a message.
-    pub(crate) fn delivered(&mut self, stream: u32, offset: u64, entry: Entry) -> Check {
-        let known = self.stream(stream);
-        if known.at(offset) != Some(&entry) && known.lost.contains(&(offset, entry)) {
-            return Ok(());
-        }
-        bytes::delivered(stream, offset, &entry, known.at(offset))?;
-        watermark::delivered(stream, offset, known.visible)?;
-        known.promised = known.promised.max(offset + 1);
-        Ok(())
-    }
-
-    /// Times of records of a stream, oldest first.
-    pub(crate) fn times(&self, stream: u32) -> impl ExactSizeIterator<Item = u64> {
-        self.streams[stream as usize - 1].times.iter().map(|(_, time)| *time)
-    }
-
-    /// A place of a stream by a time, as it is now.
-    pub(crate) fn since(&self, stream: u32, time_ns: u64) -> Since {
-        let known = &self.streams[stream as usize - 1];
-        let first = known.times.partition_point(|(_, time)| *time < time_ns);
-        let first = known.times.get(first).map_or(known.log.len() as u64, |(first, _)| *first);
-        let (_, _, earliest) = self.bounds(stream);
-        let end = known.log.len() as u64;
-        let kept = (first..end).find(|offset| !known.may_be_gone(*offset)).unwrap_or(end);
-        Since { first, latest: kept.max(earliest), visible: known.visible }
-    }
-
-    /// How often a reboot took something of a stream.
-    pub(crate) fn losses(&self, stream: u32) -> u32 {
-        self.streams[stream as usize - 1].losses
-    }
-
-    /// A reader that has seen this was told that the stream is still the same below `common`.
-    pub(crate) fn in_common(
-        &self,
-        stream: u32,
-        seen: &BTreeMap<u64, Content>,
-        common: u64,
-    ) -> Check {
-        let known = &self.streams[stream as usize - 1];
-        for (offset, seen) in seen.range(..common) {
-            let now = known.log.get(*offset as usize);
-            diverged::common(*offset, *seen, now.map(|now| now.map(|now| now.content)))?;
-        }
-        Ok(())
-    }
-
-    /// A subscriber was told that these offsets are lost; `now` says that nothing was lost since that was said.
-    pub(crate) fn lost(&self, stream: u32, from: u64, to: u64, now: bool) -> Check {
-        let known = &self.streams[stream as usize - 1];
-        gaps::lost(from, to, known.losses > 0 && (!now || known.is_passed_over(from, to)))
-    }
-
-    /// A subscriber was told that an offset is gone, and `first` is held; `now` says that the log was not opened since it asked.
-    pub(crate) fn gone(&self, stream: u32, next: u64, first: u64, now: bool) -> Check {
-        let known = &self.streams[stream as usize - 1];
-        let (_, _, earliest) = self.bounds(stream);
-        match now {
-            true => gaps::gone(next, first, earliest),
-            // Where something was lost what is held may have begun anywhere.
-            false if self.losses > 0 => Ok(()),
-            false if known.keep.is_some() => gaps::gone(next, first, 0),
-            false => gaps::gone(next, first, known.highest_earliest),
-        }
-    }
-
-    /// A subscriber was told that these offsets were compacted away.
-    pub(crate) fn compacted(&self, stream: u32, from: u64, to: u64) -> Check {
-        if self.losses > 0 {
-            return Ok(());
-        }
-        let known = &self.streams[stream as usize - 1];
-        let newest = known.keep.is_some_and(|keep| keep.newest_per_key);
-        compacted::told(stream, (from, to), newest, known.visible)?;
-        let end = to.min(known.log.len() as u64);
-        for offset in from..end {
-            if let Some(entry) = known.at(offset) {
-                let displaced = known.newest.displaces(offset, &entry.content);
-                compacted::displaced(stream, offset, displaced)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A publisher was told that a message, and those before it, are durable.
-    pub(crate) fn acknowledged(&mut self, stream: u32, content: Content, end: u64) -> Check {
-        let any_life = self.losses > 0;
-        let known = self.stream(stream);
-        // A message of an earlier life may be acknowledged in a later one.
-        let is = |stored: &Entry| {
-            stored.content == Content { life: stored.content.life, ..content }
-                && (stored.content.life <= content.life || any_life)
-        };
-        let last = end.wrapping_sub(1);
-        let stored = known.at(last);
-        let was = || known.lost.iter().any(|(offset, lost)| *offset == last && is(lost));
-        // What a publisher had stored may be left without its messages.
-        if stored.is_none() && any_life && last < known.log.len() as u64 {
-            return Ok(());
-        }
-        if !stored.is_some_and(is) {
-            return told::acknowledged(was(), &content, end, &stored);
-        }
-        // What a reboot took was acknowledged before it, also where a newer life has stored it there again since.
-        if stored.is_some_and(|stored| stored.content.life > content.life) && was() {
-            return Ok(());
-        }
-        durable::acknowledged(format_args!("{content}"), end, known.visible)?;
-        known.promised = known.promised.max(end);
-        // A client that stood still may hear after a reboot what was said before it, of what was recycled meanwhile.
-        if any_life && last < known.earliest {
-            return Ok(());
-        }
-        if let Some(known) = self.publishers.get_mut(&content.actor) {
-            let acknowledged = known.acknowledged.entry(stream).or_default();
-            *acknowledged = content.serial.max(*acknowledged);
-        }
-        Ok(())
-    }
-
-    /// A publisher was given an id.
-    pub(crate) fn opened(&mut self, actor: u16, id: u64) -> Check {
-        let owner = *self.ids.entry(id).or_insert(actor);
-        told::id(id, owner, actor)
-    }
-
-    /// A publisher's life begins; it may fence older ones.
-    pub(crate) fn begins(&mut self, actor: u16, named: bool, life: u32) {
-        let known = self.publishers.entry(actor).or_default();
-        known.named = named;
-        known.life = known.life.max(life);
-    }
-
-    /// A named publisher was told what the log holds of it.
-    pub(crate) fn stored(&self, actor: u16, stream: u32, sequence: u64) -> Check {
-        let known = self.publishers.get(&actor);
-        let known = known.and_then(|known| known.acknowledged.get(&stream)).copied().unwrap_or(0);
-        kept::sequence(format_args!("publisher {actor}"), sequence, known)
-    }
-
-    /// The newest life that was begun.
-    pub(crate) fn life(&self, actor: u16) -> u32 {
-        self.publishers.get(&actor).map_or(0, |known| known.life)
     }
 }

@@ -46,3 +46,13 @@ pub(crate) fn readable(stream: u32, offset: u64, readable: bool) -> Check {
     ensure!(NAME, readable, "stream {stream} offset {offset} is not in cold segments");
     Ok(())
 }
+
+/// No record counts that the log, whose next one has lsn `next`, does not know of: it lost it, and gives its lsn to another.
+pub(crate) fn of_this_log(stream: u32, offset: u64, lsn: u64, next: u64) -> Check {
+    ensure!(
+        NAME,
+        lsn < next,
+        "stream {stream} offset {offset} is in cold segments with lsn {lsn}, the log goes on with {next}"
+    );
+    Ok(())
+}

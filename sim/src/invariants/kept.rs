@@ -38,11 +38,11 @@ pub(crate) fn earliest(stream: u32, now: u64, before: u64) -> Check {
     Ok(())
 }
 
-/// What a stream's rules keep goes only when its segment is recycled, and none is unless fewer than `below` are free.
-pub(crate) fn recycled(stream: u32, (from, to): (u64, u64), free: u32, below: u32) -> Check {
+/// What a stream's rules keep goes only when its segment is recycled, and none is unless too few are free.
+pub(crate) fn recycled(stream: u32, (from, to): (u64, u64), free: u32, were_short: bool) -> Check {
     ensure!(
         NAME,
-        free < below,
+        were_short,
         "stream {stream} let go of offsets {from} to {to}, and {free} segments were free"
     );
     Ok(())
