@@ -345,6 +345,40 @@ fn a_port_that_left_gets_nothing_and_its_successor_does() {
 }
 
 #[test]
+fn what_is_on_its_way_to_a_port_that_left_reaches_its_successor() {
+    let net = SimNet::new(1);
+    net.set_faults(Faults { delay_ns: 10..=10, ..Faults::NONE });
+    let (mut a, b) = (net.attach(A, 4), net.attach(B, 4));
+    let endpoint = b.endpoint();
+    net.cut(endpoint, a.endpoint(), true);
+    send(&mut a, B, 1);
+    drop(b);
+    let mut b = net.attach(B, 4);
+    assert_eq!(b.endpoint(), endpoint);
+    net.advance(10);
+    assert_eq!(receive(&mut b), [1]);
+    send(&mut b, A, 2);
+    net.advance(20);
+    assert_eq!((receive(&mut a), net.counts().cut), (vec![], 1), "paths stay as they were");
+    // One that is still there is nobody's predecessor.
+    let other = net.attach(B, 4);
+    assert_ne!(other.endpoint(), endpoint);
+}
+
+#[test]
+fn a_port_hands_over_no_more_at_once_than_it_may() {
+    let net = SimNet::new(1);
+    let (mut a, mut b) = (net.attach(A, 8), net.attach(B, 8));
+    net.limit_burst(b.endpoint(), 2);
+    (1..=3).for_each(|number| send(&mut a, B, number));
+    let mut frames = FrameQueue::new();
+    assert_eq!((b.receive(&mut frames, 32), b.receive(&mut frames, 32)), (2, 1));
+    frames.clear();
+    send(&mut a, B, 4);
+    assert_eq!(b.receive(&mut frames, 0), 0, "nor more than it is asked for");
+}
+
+#[test]
 fn a_full_arrival_queue_loses_the_newest_frames() {
     let net = SimNet::new(1);
     let (mut a, mut b) = (net.attach(A, 4), net.attach(B, 2048));
