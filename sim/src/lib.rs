@@ -12,6 +12,7 @@ mod churn;
 mod clients;
 mod clock;
 mod cold;
+mod config;
 mod content;
 mod disturb;
 mod faults;

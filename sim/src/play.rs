@@ -4,11 +4,12 @@ use mstream_dataplane::{Clock, Refusal};
 use mstream_nic::sim::Faults;
 use mstream_pmem::sim::SimRegion;
 
+use crate::config::SESSION_TIMEOUT_MS;
 use crate::faults::Kind;
 use crate::invariants::{Broken, Check, accounts, bounded, buffers, liveness, of_shard};
 use crate::parts::Parts;
 use crate::publisher::Publisher;
-use crate::server::{SESSION_TIMEOUT_MS, Started};
+use crate::server::Started;
 use crate::subscriber::Subscriber;
 use crate::world::World;
 
