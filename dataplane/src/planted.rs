@@ -66,6 +66,8 @@ mstream_planted::bugs! {
     LevelOverstated,
     /// Tables have room for one more than their limit.
     TablesTooLarge,
+    /// One record more than may waits to become durable.
+    PendingTooLong,
     /// The last frame of a burst of more than a few is dropped.
     FrameDropped,
     /// A subscription goes on where it was when it is asked to move.

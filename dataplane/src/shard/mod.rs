@@ -219,6 +219,11 @@ impl<R: Region, F: Frame> Shard<R, F> {
         self.persisted < self.wal.appended() && self.wal.poison().is_none()
     }
 
+    /// Records that wait to become durable.
+    pub fn records_pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Received frames that wait for the watermark.
     pub fn frames_held(&self) -> usize {
         self.pending.frames()

@@ -39,7 +39,12 @@ impl<F> Pending<F> {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.ring.len() == self.max_records
+        self.ring.len() == self.max_records + usize::from(planted(Bug::PendingTooLong))
+    }
+
+    /// Records that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.ring.len()
     }
 
     /// Lsn of the newest record that waits.

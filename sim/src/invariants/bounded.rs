@@ -10,15 +10,17 @@ pub(crate) const NAME: &str = "memory-bounded";
 
 pub(crate) fn check<R: Region, F: Frame>(shard: &Shard<R, F>, limits: &Limits) -> Check {
     let (publications, subscriptions) = shard.handles();
-    let (sessions, held) = (shard.sessions(), shard.frames_held());
+    let (sessions, pending, held) =
+        (shard.sessions(), shard.records_pending(), shard.frames_held());
     ensure!(
         NAME,
         sessions <= limits.sessions
             && publications <= limits.publications
             && subscriptions <= limits.subscriptions
+            && pending <= limits.pending_records
             && held <= limits.pending_frames,
-        "{sessions} sessions, {publications} publications, {subscriptions} subscriptions and {held} frames held are \
-         more than the limits"
+        "{sessions} sessions, {publications} publications, {subscriptions} subscriptions, {pending} records pending \
+         and {held} frames held are more than the limits"
     );
     Ok(())
 }
