@@ -37,7 +37,7 @@ pub(crate) struct Subscriber<P: Port> {
     since: Option<(u64, Since)>,
     /// How often the log had been opened when it last asked for a place.
     starts: u32,
-    /// What its stream had lost when it last began to set up a session: whatever it is told in that, it is told later.
+    /// How often something was lost when it last began to set up a session: whatever it is told in that, it is told later.
     losses: u32,
     /// What it was given since it last asked for a place without a position or was told *diverged*: kept where a reboot
     /// may take something.
@@ -135,7 +135,7 @@ impl<P: Port> Subscriber<P> {
             earliest: from == From::Earliest,
             since: None,
             starts: history.starts,
-            losses: history.losses(stream),
+            losses: history.losses,
             seen,
             over: false,
             notes: Vec::new(),
@@ -233,7 +233,7 @@ impl<P: Port> Subscriber<P> {
                 trace.line(format_args!("subscriber {number}: {from} to {to} lost"));
                 gaps::next(self.next, from)?;
                 self.next = Some(to);
-                history.lost(stream, from, to, self.losses == history.losses(stream))
+                history.lost(stream, from, to, self.losses == history.losses)
             }
             Note::OffsetGone(first) => {
                 trace.line(format_args!("subscriber {number}: offset gone, {first} is the first"));
@@ -247,7 +247,7 @@ impl<P: Port> Subscriber<P> {
                 diverged::said(format_args!("it"), history.losses(stream))?;
                 diverged::reached(next, common)?;
                 // What was said before another loss was about the log of that time.
-                if self.losses == history.losses(stream) {
+                if self.losses == history.losses {
                     history.in_common(stream, &self.seen, common)?;
                 }
                 let seen = std::mem::take(&mut self.seen);
@@ -269,7 +269,7 @@ impl<P: Port> Subscriber<P> {
             }
             Note::SessionOpened { level } => told::level(format_args!("it"), level, history.level),
             Note::SessionLost => {
-                self.losses = history.losses(stream);
+                self.losses = history.losses;
                 Ok(())
             }
             Note::Quiet => Ok(()),

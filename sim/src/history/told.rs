@@ -59,7 +59,8 @@ impl History {
     /// A subscriber was told that these offsets are lost; `now` says that nothing was lost since that was said.
     pub(crate) fn lost(&self, stream: u32, from: u64, to: u64, now: bool) -> Check {
         let known = &self.streams[stream as usize - 1];
-        gaps::lost(from, to, known.losses > 0 && (!now || known.is_passed_over(from, to)))
+        // Of a stream whose first messages alone were lost nothing says so.
+        gaps::lost(from, to, self.losses > 0 && (!now || known.is_passed_over(from, to)))
     }
 
     /// A subscriber was told that an offset is gone, and `first` is held; `now` says that the log was not opened since it asked.
