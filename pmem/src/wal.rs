@@ -351,7 +351,7 @@ impl<R: Region> Wal<R> {
     }
 
     /// Says what moment it is, by a clock that never jumps (ns since any time): patience is not counted by the times of
-    /// records, which follow the calendar. For every poll.
+    /// records, which follow the calendar. At least for every poll.
     #[inline]
     pub fn set_moment(&mut self, mono_ns: u64) {
         self.moment = mono_ns;
