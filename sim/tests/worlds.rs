@@ -69,7 +69,7 @@ const FAILED_BEFORE: &[(u64, &str)] = &[
     (50000292, "what a reboot took"),
     (60009575, "what a reboot took"),
     (110021891, "a reboot takes longer than epochs are ahead of the wall clock"),
-    (1100047908, "a_shard_that_stood_still_does_not_count_that_as_waiting_for_a_segment"),
+    (1100047908, "a log waits for a segment for longer than publishers are kept waiting"),
     (1200003935, "at the end all frames are taken before sessions time out"),
     (1795754131826204972, "after a loss the log passes over what is lost"),
     (1795768168973208028, "segments were short a moment ago"),
