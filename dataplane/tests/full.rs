@@ -42,7 +42,13 @@ fn a_shard_that_stood_still_does_not_count_that_as_waiting_for_a_segment() {
 
     let (mut world, mut publisher) = self::world();
     assert_eq!(publish_until_full(&mut world, &mut publisher, full), full, "not refused yet");
-    world.pass(11_000_000_000);
+    let mut next_life = Client::claiming(1002, 2);
+    let hello = next_life.hello();
+    world.exchange(&mut next_life, &hello);
+    world.pass(10_500_000_000);
+    // A publisher's next life needs room as well.
+    let open = next_life.open();
+    world.exchange(&mut next_life, &open);
     let handle = publisher.streams[0].handle.get();
     for again in 1..=3 {
         let datagram = publisher.publish(handle, full, 1, &[&[7; 1_000]]);

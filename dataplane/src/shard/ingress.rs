@@ -42,6 +42,8 @@ impl<R: Region, F: Frame> Shard<R, F> {
         out: &mut O,
     ) {
         self.counters.frames_in += 1;
+        // Not when the last poll was: this one may be late, and that is no time in which anything waited for a segment.
+        self.wal.set_moment(now.mono_ns);
         match self.take(now, port, &mut frame, out) {
             Ok(Then::Drop) => self.counters.frames_used += 1,
             Ok(Then::Keep) => {

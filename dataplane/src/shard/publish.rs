@@ -304,8 +304,6 @@ impl<R: Region, F: Frame> Shard<R, F> {
         }
         let (publisher, incarnation) =
             (self.sessions[session].publisher, self.sessions[session].incarnation);
-        // Not when the last poll was: this one may be late, and that is no time in which data waited for a segment.
-        self.wal.set_moment(now.mono_ns);
         let appended = self.wal.append_data(&AppendData {
             stream: StreamSlot(stream),
             publication: slot,
